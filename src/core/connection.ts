@@ -1,0 +1,240 @@
+/**
+ * The Connection interface and its life. It knows no protocol: a driver is attached once the protocol is known, and
+ * reports to it every request that begins and ends. How a connection is drained is decided in shutdown.ts.
+ */
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { DrainTerms, Driver } from './driver.js';
+import { type CutRequest, noRequests, type RequestCounts } from './report.js';
+import { now } from './timing.js';
+
+export type Protocol = 'http/1.1' | 'h2';
+
+/**
+ * ```
+ * handshaking ──► open ──► draining ──► lingering ──► closed
+ *      └────────────┴───────────┴───────────┴───────────▲
+ * ```
+ * A connection only ever moves to the right; it may skip states.
+ *
+ * - `handshaking`: accepted, protocol not known yet (TLS handshake, or the first byte of a cleartext connection).
+ * - `draining`: the peer is being told, or has been; accepted requests are served.
+ * - `lingering`: our FIN is out; what still arrives is read and discarded.
+ */
+export type ConnectionState = 'handshaking' | 'open' | 'draining' | 'lingering' | 'closed';
+
+const ORDER: Readonly<Record<ConnectionState, number>> = {
+  handshaking: 0,
+  open: 1,
+  draining: 2,
+  lingering: 3,
+  closed: 4,
+};
+
+/** One live connection of a client. */
+export interface Connection {
+  /** Unique in this process, counting from 1. */
+  readonly id: number;
+  /** `undefined` while `handshaking`. */
+  readonly protocol: Protocol | undefined;
+  /** Whether it is TLS. */
+  readonly secure: boolean;
+  readonly state: ConnectionState;
+  /** The TLS socket once its handshake is done, else the TCP socket. Reading from or writing to it breaks the protocol. */
+  readonly socket: Socket;
+  readonly remoteAddress: string | undefined;
+  readonly remotePort: number | undefined;
+  readonly localAddress: string | undefined;
+  readonly localPort: number | undefined;
+  /** The host name of the TLS handshake (SNI), `undefined` without one. */
+  readonly servername: string | undefined;
+  /** ms since the epoch. */
+  readonly openedAt: number;
+  /** When a request last began or ended, in ms since the epoch; at first `openedAt`. */
+  readonly lastActiveAt: number;
+  /** Requests in flight. */
+  readonly active: number;
+  /** Requests answered in full. */
+  readonly served: number;
+  /** The application's own labels, for selecting connections. */
+  readonly tags: Map<string, string>;
+  /** Aborted when a drain of this connection begins: "finish soon", never "cancel". */
+  readonly drainSignal: AbortSignal;
+  /** Resolves when the connection is closed. */
+  readonly closed: Promise<void>;
+  /** Closes the connection now; requests in flight are cut. For a close that loses nothing see `gracefulShutdown`. */
+  destroy(error?: Error): void;
+}
+
+/** How many of the aborted requests a report describes. */
+const MAX_CUT = 16;
+
+let lastId = 0;
+
+/** Where a socket keeps its connection. */
+const kConnection = Symbol('lastcall.connection');
+type OwnedSocket = Socket & { [kConnection]?: LiveConnection };
+
+/** The connection that a socket belongs to, or `undefined` if it isn't ours. */
+export function connectionOfSocket(socket: unknown): LiveConnection | undefined {
+  return typeof socket === 'object' && socket !== null ? (socket as OwnedSocket)[kConnection] : undefined;
+}
+
+/** Marks a socket, or a view of one, as belonging to a connection. */
+export function claimSocket(socket: object, connection: LiveConnection): void {
+  (socket as OwnedSocket)[kConnection] = connection;
+}
+
+export class LiveConnection implements Connection {
+  readonly id = ++lastId;
+  readonly openedAt = Date.now();
+  lastActiveAt = this.openedAt;
+  readonly remoteAddress: string | undefined;
+  readonly remotePort: number | undefined;
+  readonly localAddress: string | undefined;
+  readonly localPort: number | undefined;
+  readonly tags = new Map<string, string>();
+  active = 0;
+  /** How every request of this connection ended so far. */
+  readonly counts: RequestCounts = noRequests();
+  /** The first aborted requests. */
+  readonly cutRequests: CutRequest[] = [];
+  /** Whether we ended it by force: a deadline, a signal, or destroy(). */
+  destroyedHere = false;
+  readonly closed: Promise<void>;
+  /** While the protocol is unknown: told of a drain, because nobody else would end a connection that says nothing. */
+  beforeProtocol: ((terms: DrainTerms) => void) | undefined;
+
+  /** The accepted TCP socket: the only one that can be reset. */
+  readonly #raw: Socket;
+  #socket: Socket;
+  #secure: boolean;
+  #servername: string | undefined;
+  #state: ConnectionState = 'handshaking';
+  #driver: Driver | undefined;
+  #drainController: AbortController | undefined;
+  readonly #waiting: ((driver: Driver) => void)[] = [];
+  #resolveClosed: () => void = () => {};
+
+  constructor(raw: Socket, secure: boolean) {
+    this.#raw = raw;
+    this.#socket = raw;
+    this.#secure = secure;
+    this.remoteAddress = raw.remoteAddress;
+    this.remotePort = raw.remotePort;
+    this.localAddress = raw.localAddress;
+    this.localPort = raw.localPort;
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
+    claimSocket(raw, this);
+    raw.on('close', this.#onRawClose);
+  }
+
+  get protocol(): Protocol | undefined {
+    return this.#driver?.protocol;
+  }
+
+  get driver(): Driver | undefined {
+    return this.#driver;
+  }
+
+  get secure(): boolean {
+    return this.#secure;
+  }
+
+  get state(): ConnectionState {
+    return this.#state;
+  }
+
+  get socket(): Socket {
+    return this.#socket;
+  }
+
+  get servername(): string | undefined {
+    return this.#servername;
+  }
+
+  get served(): number {
+    return this.counts.served;
+  }
+
+  get drainSignal(): AbortSignal {
+    this.#drainController ??= new AbortController();
+    if (this.#state !== 'handshaking' && this.#state !== 'open') this.#drainController.abort();
+    return this.#drainController.signal;
+  }
+
+  /** The TLS handshake is done: from here on the connection's socket is the encrypted one. */
+  secured(socket: TLSSocket): void {
+    const { servername } = socket as TLSSocket & { servername?: string | false | null };
+    this.#servername = servername || undefined;
+    this.#socket = socket;
+    claimSocket(socket, this);
+    this.#raw.off('close', this.#onRawClose);
+    socket.on('close', this.#onClose);
+  }
+
+  /** The protocol is known. */
+  attach(driver: Driver): void {
+    this.#driver = driver;
+    this.beforeProtocol = undefined;
+    this.moveTo('open');
+    for (const resolve of this.#waiting.splice(0)) resolve(driver);
+  }
+
+  /** Resolves once the protocol is known. It stays pending when the connection closes before. */
+  established(): Promise<Driver> {
+    const driver = this.#driver;
+    if (driver !== undefined) return Promise.resolve(driver);
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** Moves on in its life; moving back is ignored. */
+  moveTo(state: Exclude<ConnectionState, 'handshaking' | 'closed'>): void {
+    if (ORDER[state] <= ORDER[this.#state]) return;
+    this.#state = state;
+    if (state !== 'open') this.#drainController?.abort();
+  }
+
+  /** A request was accepted. */
+  began(): void {
+    this.active++;
+    this.lastActiveAt = Date.now();
+  }
+
+  /** A request that `began` is over. */
+  ended(how: keyof RequestCounts): void {
+    this.active--;
+    this.lastActiveAt = Date.now();
+    this.counts[how]++;
+  }
+
+  /** A request that `began` was not answered in full. */
+  aborted(method: string, path: string, startedAt: number): void {
+    this.ended('aborted');
+    if (this.cutRequests.length < MAX_CUT) this.cutRequests.push({ method, path, ageMs: now() - startedAt });
+  }
+
+  destroy(error?: Error): void {
+    this.destroyedHere = true;
+    this.reset(error);
+  }
+
+  /** Closes at once. An unfinished answer must not look complete: with requests in flight the peer gets a RST. */
+  reset(error?: Error): void {
+    if (this.#state === 'closed') return;
+    if (this.active > 0 && !this.#raw.destroyed) this.#raw.resetAndDestroy();
+    this.#socket.destroy(error);
+  }
+
+  readonly #onRawClose = (): void => this.#onClose();
+
+  readonly #onClose = (): void => {
+    if (this.#state === 'closed') return;
+    this.#driver?.closed();
+    this.#state = 'closed';
+    this.#drainController?.abort();
+    this.#resolveClosed();
+  };
+}

@@ -1,0 +1,50 @@
+/**
+ * The seam between the core and the protocols: what a protocol does in each phase of a drain. The core decides when a
+ * phase begins and when time is up; a driver knows its wire.
+ */
+import type { Protocol } from './connection.js';
+
+/** What a drain was asked for, as far as the wire is concerned. Joining a drain may shorten it while it runs. */
+export interface DrainTerms {
+  /** h2: the longest wait for the PING's answer, in ms from when it was written out. */
+  readonly settle: number;
+  /** h1: how long an idle connection may still bring one request, in ms; `undefined`: until `hold` runs out. */
+  readonly idleWait: number | undefined;
+  /** When what is left will be cut, on the `now()` clock; `Infinity`: never. */
+  readonly deadline: number;
+  /** ms of the peer's silence after our FIN. */
+  readonly linger: number;
+  /** ms that lingering may take in all. */
+  readonly lingerMax: number;
+  /** GOAWAY debug data. */
+  readonly reason: string;
+}
+
+/**
+ * One protocol on one connection.
+ *
+ * The phases come in order, each at most once. A phase that returns a promise resolves when its condition holds; the
+ * core stops waiting by itself when the connection closes. A driver reports every request to its connection (`began`,
+ * `ended`), so that the counters of a drain are right whoever closes first.
+ */
+export interface Driver {
+  readonly protocol: Protocol;
+  /** The measured round trip in ms, once there is one. */
+  readonly rtt: number | undefined;
+  /** Tells the peer that the connection is about to end, as early as the protocol lets us. */
+  announce(terms: DrainTerms): void;
+  /** The terms of the drain under way became tighter. */
+  tighten(terms: DrainTerms): void;
+  /** Until nothing that was sent before the peer heard us can still be on its way. */
+  settle(): Promise<void>;
+  /** Fixes the last request that will be served. */
+  commit(): void;
+  /** Until every accepted request has been answered and flushed. */
+  finish(): Promise<void>;
+  /** Half-closes and discards until the peer's FIN. */
+  linger(): Promise<void>;
+  /** Time is up: aborts what is open. The core destroys the connection when this resolves, or 250 ms later. */
+  cut(): Promise<void>;
+  /** The socket is gone: every request that is still open ends as `aborted` now. */
+  closed(): void;
+}

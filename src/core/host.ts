@@ -1,0 +1,30 @@
+/**
+ * What a protocol's driver hands its requests to. The server implements it; the drivers of both protocols and the
+ * tests know nothing more of the server than this.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { LiveConnection } from './connection.js';
+
+/** The http.Server events that carry a request and its response. */
+export type RequestEvent = 'request' | 'checkContinue' | 'checkExpectation';
+
+export interface RequestHost {
+  /**
+   * Gives a request to the application: the event, in an async context of its own. A handler that throws or rejects is
+   * answered with 500 or cut, and reported.
+   */
+  request(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): void;
+  /** Gives a connection or stream that stops being HTTP to the application; `false`: nobody listens for the event. */
+  upgrade(
+    connection: LiveConnection,
+    event: 'upgrade' | 'connect',
+    req: IncomingMessage,
+    stream: Duplex,
+    head: Buffer,
+  ): boolean;
+  /** Tells the application of a peer's error; `false`: nobody listens for 'clientError'. */
+  clientError(connection: LiveConnection, error: Error & { code?: string }, stream: Duplex): boolean;
+  /** Whether the application listens for an event. */
+  listensFor(event: string): boolean;
+}

@@ -1,0 +1,21 @@
+/**
+ * The answers that the server itself gives to what is no valid request. Each ends the connection.
+ */
+import { STATUS_CODES } from 'node:http';
+
+/** The parser's errors that have a better answer than 400. */
+const STATUS_BY_CODE: Readonly<Record<string, number>> = {
+  HPE_HEADER_OVERFLOW: 431,
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
+  ERR_HTTP_REQUEST_TIMEOUT: 408,
+};
+
+/** The status that an error of node:http's parser is answered with; `undefined` for errors of the transport. */
+export function refusalFor(code: string | undefined): number | undefined {
+  if (code === undefined || !/^(?:HPE_|ERR_HTTP_)/.test(code)) return undefined;
+  return STATUS_BY_CODE[code] ?? 400;
+}
+
+export function refusal(status: number): string {
+  return `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`;
+}

@@ -1,0 +1,50 @@
+/**
+ * The http.Server behind HTTP/1.1 connections. It never listens: sockets are handed to it, it parses them with Node's
+ * hardened parser, and every event it has goes to the connection's driver.
+ */
+import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { LiveConnection } from '../core/connection.js';
+import { allowHalfOpenRequests } from '../node-internals.js';
+import { H1Connection, type H1Context, h1ConnectionOf } from './connection.js';
+import type { H1Settings } from './options.js';
+
+/** node:http makes one for every head that it parses, also for those it answers by itself: that is where a request begins. */
+class H1Response<Request extends IncomingMessage = IncomingMessage> extends ServerResponse<Request> {
+  constructor(req: Request, options?: object) {
+    // Node passes its options on as a second argument, which the types don't know.
+    super(...([req, options] as unknown as [Request]));
+    h1ConnectionOf(req.socket)?.received(req, this);
+  }
+}
+
+/** Smuggling is refused as Node's strict parser refuses it; there is no option to be lenient. */
+export function createH1Server(settings: H1Settings): Server {
+  const server = createServer({
+    ServerResponse: H1Response,
+    maxHeaderSize: settings.maxHeaderSize,
+    insecureHTTPParser: false,
+    keepAliveTimeout: 0,
+    headersTimeout: 0,
+    requestTimeout: 0,
+  });
+  server.maxHeadersCount = settings.maxHeadersCount;
+  server.timeout = 0;
+  allowHalfOpenRequests(server);
+  server.on('clientError', (error: Error & { code?: string }, socket) =>
+    h1ConnectionOf(socket as Socket)?.clientError(error),
+  );
+  // Without a listener node:http would reset the connection; what to answer is decided per connection.
+  server.on('connect', (req: IncomingMessage, socket, head: Buffer) =>
+    h1ConnectionOf(socket as Socket)?.upgrade('connect', req, head),
+  );
+  return server;
+}
+
+/** HTTP/1.1 begins on a connection. */
+export function attachH1(server: Server, connection: LiveConnection, socket: Socket, context: H1Context): void {
+  const driver = new H1Connection(connection, socket, context);
+  connection.attach(driver);
+  server.emit('connection', socket);
+  driver.attached();
+}
