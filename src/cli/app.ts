@@ -1,0 +1,38 @@
+/** Loads the application that `lastcall serve APP` serves. */
+import { existsSync } from 'node:fs';
+import type { RequestListener } from 'node:http';
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { CliError, firstLine } from './error.js';
+
+/**
+ * The default export of a module: a `(req, res)` listener.
+ *
+ * @throws {CliError} when there is no such file, it can't be loaded, or its default export is no function
+ */
+export async function loadApp(path: string): Promise<RequestListener> {
+  const file = resolve(path);
+  if (!existsSync(file)) throw new CliError(`cannot load ${path}: no such file`);
+  let loaded: { default?: unknown };
+  try {
+    loaded = await import(pathToFileURL(file).href);
+  } catch (error) {
+    throw new CliError(`cannot load ${path}: ${describe(error)}`);
+  }
+  if (typeof loaded.default === 'function') return loaded.default as RequestListener;
+  const found =
+    loaded.default === undefined ? 'it has no default export' : `its default export is ${kind(loaded.default)}`;
+  throw new CliError(`${path} exports no listener: ${found}, where a function (req, res) is needed`);
+}
+
+/** The line that names the error and, when it can be told, where it happened. */
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return `it threw ${firstLine(String(error))}`;
+  const where = /(file:\/\/\S+?:\d+)(?::\d+)?/.exec(error.stack ?? '')?.[1];
+  return `${error.name}: ${firstLine(error.message)}${where === undefined ? '' : ` (at ${where})`}`;
+}
+
+function kind(value: unknown): string {
+  if (value === null) return 'null';
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+}
