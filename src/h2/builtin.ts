@@ -12,8 +12,9 @@ import {
   type ServerHttp2Session,
 } from 'node:http2';
 import { claimSocket, connectionOfSocket, type LiveConnection } from '../core/connection.js';
-import type { Driver } from '../core/driver.js';
+import type { DrainTerms, Driver } from '../core/driver.js';
 import type { RequestHost } from '../core/host.js';
+import { lingeringClose } from '../core/linger.js';
 import { now } from '../core/timing.js';
 
 interface OpenStream {
@@ -28,6 +29,7 @@ export class BuiltinH2Connection implements Driver {
   readonly #connection: LiveConnection;
   readonly #session: ServerHttp2Session;
   readonly #open = new Set<OpenStream>();
+  #terms: DrainTerms | undefined;
 
   constructor(connection: LiveConnection, session: ServerHttp2Session) {
     this.#connection = connection;
@@ -53,26 +55,30 @@ export class BuiltinH2Connection implements Driver {
   }
 
   /** GOAWAY with the last stream that was accepted; accepted streams go on. */
-  announce(): void {
+  announce(terms: DrainTerms): void {
+    this.#terms = terms;
     if (!this.#session.closed) this.#session.close();
   }
 
-  tighten(): void {}
+  tighten(terms: DrainTerms): void {
+    this.#terms = terms;
+  }
 
   async settle(): Promise<void> {}
 
   commit(): void {}
 
-  /** The session closes its socket by itself after the last stream. */
+  /** After the last stream the session ends its socket by itself; its 'close' would only come with the peer's FIN. */
   finish(): Promise<void> {
+    const { socket } = this.#connection;
     return new Promise((resolve) => {
-      if (this.#session.destroyed) resolve();
-      else this.#session.once('close', resolve);
+      if (socket.writableFinished) resolve();
+      else socket.once('finish', resolve);
     });
   }
 
   async linger(): Promise<void> {
-    await this.#connection.closed;
+    if (this.#terms !== undefined) await lingeringClose(this.#connection.socket, this.#terms);
   }
 
   async cut(): Promise<void> {}
@@ -100,6 +106,8 @@ export function createBuiltinH2Server(host: RequestHost): Http2Server {
     const connection = connectionOfSocket(session);
     if (session === undefined || connection === undefined) return;
     drivers.get(session as ServerHttp2Session)?.received(req, res);
+    // Once the session is gone, the socket of these throws.
+    for (const thing of [req, res, req.stream]) claimSocket(thing, connection);
     // The compatibility classes are not http's, only shaped alike.
     host.request(connection, 'request', req as unknown as IncomingMessage, res as unknown as ServerResponse);
   });

@@ -1,0 +1,307 @@
+/**
+ * HTTP/2 on one connection: the socket's bytes go to the session and the session's output to the socket, for as long as
+ * the connection lives. Requests are requests.ts's, the phases of a drain drain.ts's, times deadlines.ts's.
+ */
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { LiveConnection } from '../core/connection.js';
+import type { DrainTerms, Driver } from '../core/driver.js';
+import type { RequestHost } from '../core/host.js';
+import type { KeepAliveSettings } from '../core/keep-alive.js';
+import { lingeringClose } from '../core/linger.js';
+import { type DrainSettings, drain } from '../core/shutdown.js';
+import { now } from '../core/timing.js';
+import { Deadlines, type Timed } from './deadlines.js';
+import { H2Drain } from './drain.js';
+import { ErrorCode, H2Error } from './errors.js';
+import type { StreamUser } from './exchange.js';
+import type { H2Settings } from './options.js';
+import { Pings } from './pings.js';
+import { Requests, type RequestsEvents } from './requests.js';
+import type { Session } from './session.js';
+import { SocketView } from './socket-view.js';
+import { rethrow, type Wire } from './wire.js';
+
+/** What all HTTP/2 connections of a server share. */
+export interface H2Context {
+  readonly host: RequestHost;
+  readonly settings: H2Settings;
+  readonly keepAlive: KeepAliveSettings;
+  /** For drains that nobody waits for: an idle connection's time is over, or its client misbehaves. */
+  readonly recycling: DrainSettings;
+}
+
+/** Reading stops while our own answers to frames pile up beyond this, and goes on at half of it. */
+const MAX_BACKLOG = 524_288;
+
+/** How a connection ends that has failed or whose peer has closed: the peer may still be reading, or sending. */
+const END_LINGER = { linger: 2_000, lingerMax: 10_000 };
+
+/**
+ * ```
+ * open ──► ended ──► gone
+ *   └────────────────▲
+ * ```
+ * - `ended`: the session has failed or the peer has closed; what is left is flushed and the socket ended.
+ * - `gone`: the socket is closed.
+ */
+type State = 'open' | 'ended' | 'gone';
+
+/** HTTP/2 begins on a connection whose protocol is known; bytes read already must have been unshifted. */
+export function attachH2(connection: LiveConnection, socket: Socket, context: H2Context): H2Connection {
+  const driver = new H2Connection(connection, socket, context);
+  connection.attach(driver);
+  driver.start();
+  return driver;
+}
+
+export class H2Connection implements Driver, RequestsEvents, Timed {
+  readonly protocol = 'h2';
+  readonly session: Session;
+  readonly #connection: LiveConnection;
+  readonly #socket: Socket;
+  readonly #context: H2Context;
+  readonly #requests: Requests;
+  readonly #wire: Wire;
+  readonly #pings: Pings;
+  readonly #drain: H2Drain;
+  readonly #deadlines: Deadlines;
+  #state: State = 'open';
+  #readingPaused = false;
+
+  constructor(connection: LiveConnection, socket: Socket, context: H2Context) {
+    this.#connection = connection;
+    this.#socket = socket;
+    this.#context = context;
+    this.#requests = new Requests(connection, socket, context, this);
+    this.session = this.#requests.session;
+    this.#wire = this.#requests.wire;
+    this.#pings = new Pings(this.session, this.#wire);
+    this.#drain = new H2Drain(this.#requests, this.#pings);
+    this.#deadlines = new Deadlines(this, context.settings);
+  }
+
+  /** Our SETTINGS go out at once, and reading begins. */
+  start(): void {
+    const socket = this.#socket;
+    socket.allowHalfOpen = true;
+    socket.setNoDelay(true);
+    this.session.start();
+    this.#wire.flush();
+    socket.on('data', (bytes: Buffer) => this.#received(bytes));
+    socket.on('end', () => this.#peerEnded());
+    // 'close' follows, and tells the connection.
+    socket.on('error', () => {});
+  }
+
+  // Bytes
+
+  #received(bytes: Buffer): void {
+    if (this.#state !== 'open') return;
+    const { session } = this;
+    const wire = this.#wire;
+    const { prefaceComplete } = session;
+    try {
+      session.receive(bytes);
+    } catch (error) {
+      rethrow(error);
+      this.#end();
+      return;
+    }
+    if (session.output.size > 0 || session.wantsPump) wire.schedule();
+    this.#deadlines.midBlock(session.midBlock);
+    if (!prefaceComplete && session.prefaceComplete) this.#drain.progressed();
+    if (wire.backlog > MAX_BACKLOG && !this.#readingPaused) {
+      this.#readingPaused = true;
+      this.#socket.pause();
+    }
+  }
+
+  writtenOut(): void {
+    if (this.#readingPaused && this.#wire.backlog < MAX_BACKLOG / 2) {
+      this.#readingPaused = false;
+      this.#socket.resume();
+    }
+    this.#drain.progressed();
+  }
+
+  // What requests tell
+
+  busy(): void {
+    this.#deadlines.busy();
+  }
+
+  progressed(): void {
+    this.#drain.progressed();
+  }
+
+  watch(ms: number): void {
+    this.#deadlines.watch(ms);
+  }
+
+  pong(opaque: Buffer): void {
+    this.#pings.acknowledge(opaque, now());
+  }
+
+  drainWanted(): void {
+    void drain(this.#connection, this.#context.recycling);
+  }
+
+  failed(error: H2Error): void {
+    this.#end();
+    const connection = this.#connection;
+    // The application may look at it and destroy it, but not write HTTP/1.1 on it.
+    const view = new SocketView({
+      socket: this.#socket,
+      connection,
+      queuedBytes: 0,
+      destroyed: () => connection.destroy(),
+      timeoutChanged: () => {},
+    });
+    try {
+      this.#context.host.clientError(connection, error, view as unknown as Duplex);
+    } catch (thrown) {
+      rethrow(thrown);
+    }
+  }
+
+  // The end of the connection
+
+  /** The peer will send nothing more: no window for what is queued, no rest of a request. */
+  #peerEnded(): void {
+    if (this.#state !== 'open') return;
+    // What was read together with its FIN is answered first, as far as handlers answer at once.
+    setImmediate(() => {
+      if (this.#state !== 'open') return;
+      this.#wire.flush();
+      this.#requests.markCut();
+      this.#end();
+      this.session.destroy();
+    });
+  }
+
+  /** Nothing is received any more: flushes, half-closes and waits for the peer. */
+  #end(): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'ended';
+    this.#deadlines.stop();
+    setImmediate(() => {
+      this.#wire.flush();
+      this.#drain.abandoned();
+      this.#socket.resume();
+      void lingeringClose(this.#socket, END_LINGER).then(() => this.#connection.reset());
+    });
+  }
+
+  closed(): void {
+    if (this.#state === 'gone') return;
+    this.#state = 'gone';
+    this.#deadlines.stop();
+    this.#requests.gone();
+    this.#drain.abandoned();
+  }
+
+  // Drains
+
+  /** The round trip that a drain measured, else the smoothed estimate, in ms. */
+  get rtt(): number | undefined {
+    return this.#drain.rtt ?? this.#pings.smoothed;
+  }
+
+  /** Measures the round trip now, in ms; stays pending when the connection closes before. */
+  measureRtt(): Promise<number> {
+    return new Promise((resolve) => {
+      const ping = this.#pings.send(() => resolve(ping.rtt ?? 0));
+    });
+  }
+
+  announce(terms: DrainTerms): void {
+    this.#drain.announce(terms);
+  }
+  tighten(terms: DrainTerms): void {
+    this.#drain.tighten(terms);
+  }
+  settle(): Promise<void> {
+    return this.#drain.settle();
+  }
+  commit(): void {
+    this.#drain.commit();
+  }
+  finish(): Promise<void> {
+    return this.#drain.finish();
+  }
+  linger(): Promise<void> {
+    return this.#drain.linger();
+  }
+  cut(): Promise<void> {
+    return this.#drain.cut();
+  }
+
+  // Times
+
+  get over(): boolean {
+    return this.#state !== 'open';
+  }
+  get idle(): boolean {
+    return this.#connection.active === 0 && this.#connection.state === 'open';
+  }
+  get hold(): number {
+    return this.#context.keepAlive.hold;
+  }
+  get idleUntil(): number {
+    return now() + this.#connection.lastActiveAt + this.hold - Date.now();
+  }
+  get bytesRead(): number {
+    return this.#socket.bytesRead;
+  }
+  get waiting(): number {
+    return this.#socket.writableLength;
+  }
+  get progress(): number {
+    return this.#wire.progress;
+  }
+  users(): Iterable<StreamUser> {
+    return this.#requests.users();
+  }
+
+  idleExpired(): void {
+    this.drainWanted();
+  }
+
+  prefaceTimedOut(): void {
+    this.#connection.reset();
+  }
+
+  headTimedOut(): void {
+    const { headersTimeout } = this.#context.settings;
+    const error = new H2Error(ErrorCode.ENHANCE_YOUR_CALM, `request head not complete after ${headersTimeout} ms`);
+    this.session.goaway(this.session.highestStreamId, error.errorCode, error.message);
+    this.#requests.failed(error);
+    this.session.destroy();
+  }
+
+  bodyTimedOut(user: StreamUser): void {
+    if (user.responded) this.#requests.abandon(user, 'served', ErrorCode.NO_ERROR);
+    else this.#requests.abandon(user, 'malformed', ErrorCode.CANCEL);
+  }
+
+  sendTimedOut(user: StreamUser): void {
+    this.#requests.abandon(user, 'aborted', ErrorCode.CANCEL);
+  }
+
+  stuck(): void {
+    this.#connection.reset();
+  }
+
+  silent(user: StreamUser): void {
+    try {
+      if (!user.timedOut() && user.fate === 'open') this.#requests.abandon(user, 'aborted', ErrorCode.CANCEL);
+    } catch (error) {
+      rethrow(error);
+    }
+  }
+
+  sendPing(): void {
+    this.#pings.send();
+  }
+}

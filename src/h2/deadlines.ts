@@ -1,0 +1,237 @@
+/**
+ * The times an HTTP/2 connection and its streams are held to: one lazily re-armed alarm per connection, nothing per
+ * request. It looks several times within the shortest limit and compares counters; what happens then is the connection's.
+ */
+import { Alarm, now } from '../core/timing.js';
+import type { StreamUser } from './exchange.js';
+import type { H2Settings } from './options.js';
+import type { Session } from './session.js';
+
+/** What is asked of a connection, and what it is told. */
+export interface Timed {
+  readonly session: Session;
+  /** Its end is under way: nothing is to be done any more. */
+  readonly over: boolean;
+  readonly idle: boolean;
+  /** How long idle connections are held, in ms. */
+  readonly hold: number;
+  /** When it has been idle for as long as idle connections are held; on the `now()` clock. */
+  readonly idleUntil: number;
+  readonly bytesRead: number;
+  /** Bytes that wait in the socket, and a number that grows as they are written out. */
+  readonly waiting: number;
+  readonly progress: number;
+  users(): Iterable<StreamUser>;
+  idleExpired(): void;
+  prefaceTimedOut(): void;
+  headTimedOut(): void;
+  /** The peer has stopped sending a request's body. */
+  bodyTimedOut(user: StreamUser): void;
+  /** The peer has stopped giving a stream window for its answer. */
+  sendTimedOut(user: StreamUser): void;
+  /** The peer has stopped reading. */
+  stuck(): void;
+  silent(user: StreamUser): void;
+  sendPing(): void;
+}
+
+/** A stall is noticed after at most this much more than its limit. */
+const LOOKS_PER_TIMEOUT = 4;
+
+/** What a stream had sent and received when it was last seen to do so. */
+class Traffic {
+  sent = -1;
+  received = -1;
+  sentAt = 0;
+  receivedAt = 0;
+  /** Until when nobody waited for more of the request, and until when the answer was not held up. */
+  awaitedAt = 0;
+  blockedAt = 0;
+}
+
+export class Deadlines {
+  readonly #connection: Timed;
+  readonly #settings: H2Settings;
+  readonly #alarm = new Alarm(() => this.#look());
+  readonly #openedAt = now();
+  /** Streams that were open at the last look. */
+  #traffic = new Map<StreamUser, Traffic>();
+  /** The shortest time that the application asked of a stream. */
+  #shortest = Infinity;
+  /** Nothing was open at the last look, so the next one is far away. */
+  #resting = false;
+  #headSince = 0;
+  #progress = -1;
+  #progressAt = 0;
+  #bytesRead = -1;
+  #bytesAt = 0;
+  #pingedAt = 0;
+
+  constructor(connection: Timed, settings: H2Settings) {
+    this.#connection = connection;
+    this.#settings = settings;
+    this.#alarm.set(this.#openedAt + Math.min(settings.prefaceTimeout, this.#period()));
+  }
+
+  /** Something is open: look soon enough. Cheap, for every request. */
+  busy(): void {
+    if (!this.#resting) return;
+    this.#resting = false;
+    this.#alarm.atMost(now() + this.#period());
+  }
+
+  /** A field block is or isn't under way after what was received. */
+  midBlock(mid: boolean): void {
+    if (!mid) {
+      this.#headSince = 0;
+    } else if (this.#headSince === 0) {
+      this.#headSince = now();
+      this.busy();
+    }
+  }
+
+  /** The application wants to know of a silence of `ms`. */
+  watch(ms: number): void {
+    if (ms <= 0) return;
+    this.#shortest = Math.min(this.#shortest, ms);
+    this.#resting = false;
+    this.#alarm.atMost(now() + this.#period());
+  }
+
+  stop(): void {
+    this.#alarm.clear();
+    this.#traffic.clear();
+  }
+
+  /** Looking this often finds everything in time. */
+  #period(): number {
+    const { headersTimeout, bodyTimeout, sendTimeout, timeout, ping } = this.#settings;
+    const shortest = Math.min(
+      headersTimeout || Infinity,
+      bodyTimeout || Infinity,
+      sendTimeout || Infinity,
+      timeout || Infinity,
+      this.#shortest,
+      this.#connection.hold * LOOKS_PER_TIMEOUT,
+      ping === undefined ? Infinity : Math.min(ping.interval, ping.timeout),
+    );
+    return shortest / LOOKS_PER_TIMEOUT;
+  }
+
+  #look(): void {
+    const connection = this.#connection;
+    if (connection.over) return;
+    const at = now();
+    if (!connection.session.prefaceComplete && at >= this.#openedAt + this.#settings.prefaceTimeout) {
+      connection.prefaceTimedOut();
+      return;
+    }
+    const { headersTimeout } = this.#settings;
+    if (this.#headSince > 0 && headersTimeout > 0 && at >= this.#headSince + headersTimeout) {
+      connection.headTimedOut();
+      return;
+    }
+    if (!this.#peerReads(at)) {
+      connection.stuck();
+      return;
+    }
+    this.#lookAtStreams(at);
+    if (connection.over) return;
+    if (connection.idle && at >= connection.idleUntil) connection.idleExpired();
+    if (!connection.over) this.#alarm.set(this.#nextLook(now()));
+  }
+
+  #nextLook(at: number): number {
+    const { session, idle, idleUntil, waiting } = this.#connection;
+    if (!session.prefaceComplete) {
+      return Math.max(at + 1, Math.min(this.#openedAt + this.#settings.prefaceTimeout, at + this.#period()));
+    }
+    this.#resting = idle && waiting === 0 && this.#headSince === 0 && this.#settings.ping === undefined;
+    if (!this.#resting) return at + this.#period();
+    // An expired hold has begun a drain, which ends the connection by itself.
+    return idleUntil > at ? idleUntil : at + this.#period();
+  }
+
+  /** Whether the socket gets rid of bytes, and the peer answers if it is asked. */
+  #peerReads(at: number): boolean {
+    const connection = this.#connection;
+    const { sendTimeout, ping } = this.#settings;
+    const { progress, waiting, bytesRead } = connection;
+    if (progress !== this.#progress || waiting === 0) {
+      this.#progress = progress;
+      this.#progressAt = at;
+    }
+    if (sendTimeout > 0 && at >= this.#progressAt + sendTimeout) return false;
+    if (bytesRead !== this.#bytesRead) {
+      this.#bytesRead = bytesRead;
+      this.#bytesAt = at;
+      this.#pingedAt = 0;
+    }
+    if (ping === undefined) return true;
+    if (this.#pingedAt > 0) return at < this.#pingedAt + ping.timeout;
+    if (at >= this.#bytesAt + ping.interval) {
+      this.#pingedAt = at;
+      connection.sendPing();
+    }
+    return true;
+  }
+
+  #lookAtStreams(at: number): void {
+    const before = this.#traffic;
+    const traffic = new Map<StreamUser, Traffic>();
+    this.#traffic = traffic;
+    this.#shortest = Infinity;
+    const users = [...this.#connection.users()];
+    for (const user of users) {
+      const seen = before.get(user) ?? new Traffic();
+      const { bytesSent, bytesReceived } = user.stream;
+      if (bytesSent !== seen.sent) {
+        seen.sent = bytesSent;
+        seen.sentAt = at;
+      }
+      if (bytesReceived !== seen.received) {
+        seen.received = bytesReceived;
+        seen.receivedAt = at;
+      }
+      traffic.set(user, seen);
+      if (user.timeout > 0) this.#shortest = Math.min(this.#shortest, user.timeout);
+    }
+    for (const user of users) {
+      const seen = traffic.get(user);
+      if (seen !== undefined && user.fate === 'open') this.#judge(user, seen, at);
+      if (this.#connection.over) return;
+    }
+  }
+
+  #judge(user: StreamUser, seen: Traffic, at: number): void {
+    const { bodyTimeout, sendTimeout } = this.#settings;
+    const { stream } = user;
+    const { session } = this.#connection;
+    // Waiting for a body is the peer's doing only while the application takes it and hasn't begun to answer; once the
+    // answer is complete, nobody waits for the rest.
+    const awaited =
+      stream.receiving &&
+      !stream.tunnel &&
+      stream.unread === 0 &&
+      stream.sending !== 'body' &&
+      stream.sending !== 'ending';
+    if (!awaited) seen.awaitedAt = at;
+    else if (bodyTimeout > 0 && at >= Math.max(seen.receivedAt, seen.awaitedAt) + bodyTimeout) {
+      this.#connection.bodyTimedOut(user);
+      return;
+    }
+
+    // A stream that merely waits for its turn is not blocked by the peer.
+    const blocked = stream.queuedBytes > 0 && (stream.sendWindow <= 0 || !session.wantsPump);
+    if (blocked && sendTimeout > 0 && at >= Math.max(seen.sentAt, seen.blockedAt) + sendTimeout) {
+      this.#connection.sendTimedOut(user);
+      return;
+    }
+    if (!blocked) seen.blockedAt = at;
+
+    if (user.timeout > 0 && at >= Math.max(seen.sentAt, seen.receivedAt) + user.timeout) {
+      seen.sent = -1;
+      this.#connection.silent(user);
+    }
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * The phases of a drain on HTTP/2 (RFC 9113 §6.8): GOAWAY(2^31-1) and a PING, the round trip, the final GOAWAY, the last
+ * streams, the lingering close. When a phase begins and when time is up is decided in core/shutdown.ts.
+ */
+import type { DrainTerms } from '../core/driver.js';
+import { lingeringClose } from '../core/linger.js';
+import { Alarm, now } from '../core/timing.js';
+import { ErrorCode } from './errors.js';
+import { MAX_STREAM_ID } from './frames.js';
+import type { Ping, Pings } from './pings.js';
+import type { Requests } from './requests.js';
+
+/**
+ * The ACK proves that the peer's reader saw the GOAWAY; a client whose writer is apart may still write a stream that it
+ * had allocated. Committing on the ACK lost 5 of 443 drains against Go's client, 10 ms later none of 475.
+ */
+const GRACE = 10;
+
+/** The part of the round trip that is waited beyond the ACK. */
+const GRACE_PER_RTT = 0.25;
+
+export class H2Drain {
+  readonly #on: Requests;
+  readonly #pings: Pings;
+  readonly #alarm = new Alarm(() => this.#decide());
+  #terms: DrainTerms | undefined;
+  #ping: Ping | undefined;
+  /** Since when the peer could have answered the PING: its preface is complete. */
+  #answerableSince: number | undefined;
+  #settled: (() => void) | undefined;
+  #finished: (() => void) | undefined;
+  #lingering: Promise<void> | undefined;
+  /** The session has failed or its peer is gone: nothing is to be waited for. */
+  #over = false;
+
+  constructor(on: Requests, pings: Pings) {
+    this.#on = on;
+    this.#pings = pings;
+  }
+
+  /** The round trip that the announcement's PING measured. */
+  get rtt(): number | undefined {
+    return this.#ping?.rtt;
+  }
+
+  announce(terms: DrainTerms): void {
+    const { session } = this.#on;
+    this.#terms = terms;
+    session.goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR, terms.reason);
+    this.#ping = this.#pings.send(() => this.#look());
+  }
+
+  tighten(terms: DrainTerms): void {
+    this.#terms = terms;
+    this.#look();
+  }
+
+  settle(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#settled = resolve;
+      this.#look();
+    });
+  }
+
+  commit(): void {
+    const { session, wire } = this.#on;
+    this.#alarm.clear();
+    session.goaway(session.highestStreamId, ErrorCode.NO_ERROR, this.#terms?.reason);
+    wire.schedule();
+  }
+
+  finish(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#finished = resolve;
+      this.progressed();
+    });
+  }
+
+  linger(): Promise<void> {
+    this.#lingering ??= this.#linger();
+    return this.#lingering;
+  }
+
+  async cut(): Promise<void> {
+    const { session, wire } = this.#on;
+    this.#alarm.clear();
+    for (const user of [...this.#on.users()]) {
+      // Whose answer is complete has been served, if it is flushed; only the rest of the request is cut.
+      if (user.responded) this.#on.abandon(user, 'served', ErrorCode.NO_ERROR);
+      else this.#on.abandon(user, 'aborted', ErrorCode.CANCEL);
+    }
+    session.goaway(session.highestStreamId, ErrorCode.NO_ERROR, this.#terms?.reason);
+    const flushed = new Promise<void>((resolve) => wire.track({ wrote: () => {}, writtenOut: () => resolve() }));
+    wire.flush();
+    await flushed;
+  }
+
+  /** There is no peer any more: what waits for it is over. */
+  abandoned(): void {
+    this.#over = true;
+    this.#look();
+    this.progressed();
+  }
+
+  /** A request has ended, something was written out, or the preface has come: a phase may be over. */
+  progressed(): void {
+    if (this.#settled !== undefined) this.#look();
+    if (this.#finished === undefined) return;
+    const { connection, session, wire } = this.#on;
+    if (connection.active === 0 && session.active === 0 && (wire.idle || this.#over)) {
+      this.#finished();
+      this.#finished = undefined;
+    } else if (connection.active > 0) {
+      this.#stopUploads();
+    }
+  }
+
+  /** Decides in a turn of its own, after everything that the kernel held has been read. */
+  #look(): void {
+    if (this.#settled !== undefined) this.#alarm.atMost(this.#settledAt());
+  }
+
+  #decide(): void {
+    const at = this.#settledAt();
+    if (now() < at) {
+      this.#alarm.set(at);
+      return;
+    }
+    this.#settled?.();
+    this.#settled = undefined;
+  }
+
+  /** When nothing that was sent before the peer heard us can be on its way any more, as far as is known now. */
+  #settledAt(): number {
+    const { connection, session } = this.#on;
+    const ping = this.#ping;
+    if (this.#over || ping === undefined || this.#terms === undefined) return 0;
+    if (ping.ackedAt !== undefined) {
+      const rtt = ping.rtt ?? 0;
+      // While streams are open, waiting costs nothing.
+      const grace = connection.active > 0 ? rtt : rtt * GRACE_PER_RTT;
+      return ping.ackedAt + Math.max(GRACE, grace);
+    }
+    if (!session.prefaceComplete || ping.writtenOutAt === undefined) return Infinity;
+    this.#answerableSince ??= now();
+    return Math.max(ping.writtenOutAt, this.#answerableSince) + this.#terms.settle;
+  }
+
+  /** Only requests are left whose answers are complete: their clients needn't send the rest. (RFC 9113 §8.1) */
+  #stopUploads(): void {
+    const users = [...this.#on.users()];
+    if (users.length === 0 || !users.every((user) => user.responded)) return;
+    for (const user of users) this.#on.abandon(user, 'served', ErrorCode.NO_ERROR);
+  }
+
+  #linger(): Promise<void> {
+    const { socket, wire } = this.#on;
+    const terms = this.#terms ?? { linger: 2_000, lingerMax: 30_000 };
+    return new Promise((resolve) => {
+      // Whose ACK comes has read everything.
+      if (!this.#over) this.#pings.send(() => resolve());
+      wire.flush();
+      void lingeringClose(socket, terms).then(resolve);
+    });
+  }
+}

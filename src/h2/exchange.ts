@@ -1,0 +1,282 @@
+/**
+ * One request and its answer on one stream: what the session tells of the stream becomes the events of the request and
+ * the response, in the order node:http has them, and how it ended is decided here. What goes out is response.ts's; the
+ * counting is the connection's.
+ */
+import { AsyncResource } from 'node:async_hooks';
+import type { Socket } from 'node:net';
+import type { LiveConnection } from '../core/connection.js';
+import { ErrorCode } from './errors.js';
+import type { RequestHead } from './fields.js';
+import { hasNoListeners, markFinished } from './message-internals.js';
+import { H2Request } from './request.js';
+import { drained, H2Response } from './response.js';
+import type { Session } from './session.js';
+import { SocketView, type Viewed } from './socket-view.js';
+import type { Stream } from './stream.js';
+
+/** How a request that the application got has ended; `'open'`: it hasn't. */
+export type Fate = 'open' | 'served' | 'cancelled' | 'malformed' | 'aborted';
+
+/** Who has a stream: what the connection tells it, and what it asks of it. */
+export interface StreamUser {
+  readonly stream: Stream;
+  readonly method: string;
+  readonly path: string;
+  fate: Fate;
+  /** END_STREAM of the answer has been framed. */
+  responded: boolean;
+  /** The answer has been written to the socket, which was done with it. */
+  delivered: boolean;
+  /** The stream is closed, and `fate` final. */
+  over: boolean;
+  /** ms without traffic after which the application wants to know; 0: never. */
+  readonly timeout: number;
+  data(chunk: Buffer): void;
+  end(trailers: string[] | undefined): void;
+  reset(errorCode: number, by: 'peer' | 'local'): void;
+  writable(): void;
+  /** The stream is over; `fate` says how. */
+  closed(): void;
+  /** What was framed has been handed to the socket. */
+  flushed(): void;
+  /** There was no traffic for `timeout` ms. False: nobody listened. */
+  timedOut(): boolean;
+}
+
+/** What streams ask of their connection. */
+export interface StreamOwner {
+  readonly session: Session;
+  readonly socket: Socket;
+  readonly connection: LiveConnection;
+  /** The session has output, or may have. */
+  wrote(): void;
+  /** `user.responded` has become true: its `flushed()` is to be called. */
+  responded(user: StreamUser): void;
+  /** Ends a stream from our side, counted as `fate`. */
+  abandon(user: StreamUser, fate: Fate, errorCode: number): void;
+  timeoutChanged(user: StreamUser): void;
+}
+
+/** Body bytes that wait for uncork(). */
+export interface CorkedChunk {
+  readonly bytes: Buffer;
+  readonly done: ((error?: Error) => void) | undefined;
+}
+
+function connectionReset(): Error {
+  return Object.assign(new Error('aborted'), { code: 'ECONNRESET' });
+}
+
+export class Exchange implements StreamUser, Viewed {
+  readonly owner: StreamOwner;
+  readonly stream: Stream;
+  readonly view: SocketView;
+  readonly req: H2Request;
+  readonly res: H2Response;
+  /** Neither body nor trailers follow the request's head. */
+  readonly bodyless: boolean;
+  fate: Fate = 'open';
+  responded = false;
+  delivered = false;
+  over = false;
+  /** The head being stored is all there is. */
+  endsWithHead = false;
+  corked: CorkedChunk[] | undefined = undefined;
+  /** Body bytes handed to the request, but not yet wanted by the application. */
+  #uncredited = 0;
+  /** The async context that the application got the request in; its later events belong there, too. */
+  #context: AsyncResource | undefined = undefined;
+
+  constructor(owner: StreamOwner, stream: Stream, head: RequestHead) {
+    this.owner = owner;
+    this.stream = stream;
+    this.bodyless = head.endStream;
+    this.view = new SocketView(this);
+    this.req = new H2Request(this, head);
+    this.res = new H2Response(this.req, this);
+    this.req.httpVersionMinor = 0;
+  }
+
+  get method(): string {
+    return this.req.method ?? '';
+  }
+  get path(): string {
+    return this.req.url ?? '';
+  }
+  get timeout(): number {
+    return this.view.timeout;
+  }
+  get socket(): Socket {
+    return this.owner.socket;
+  }
+  get connection(): LiveConnection {
+    return this.owner.connection;
+  }
+
+  /** What the host gave the request to the application in; anything else is none. */
+  within(context: unknown): void {
+    if (context instanceof AsyncResource) this.#context = context;
+  }
+
+  // The request
+
+  data(chunk: Buffer): void {
+    const { req } = this;
+    if (req._dumped || req.destroyed) {
+      this.owner.session.consumed(this.stream, chunk.length);
+      return;
+    }
+    this.#uncredited += chunk.length;
+    const context = this.#context;
+    const more = context === undefined ? req.push(chunk) : context.runInAsyncScope(req.push, req, chunk);
+    if (more) this.wanted();
+  }
+
+  /** The application takes more of the body: the peer may send as much as it has taken. */
+  wanted(): void {
+    if (this.#uncredited === 0) return;
+    this.owner.session.consumed(this.stream, this.#uncredited);
+    this.#uncredited = 0;
+    this.owner.wrote();
+  }
+
+  end(trailers: string[] | undefined): void {
+    const { req } = this;
+    req.complete = true;
+    if (trailers !== undefined && trailers.length > 0) req._addHeaderLines(trailers, trailers.length);
+    if (req.destroyed) return;
+    const context = this.#context;
+    if (context === undefined) req.push(null);
+    else context.runInAsyncScope(req.push, req, null);
+  }
+
+  // The response
+
+  get queuedBytes(): number {
+    let corked = 0;
+    if (this.corked !== undefined) for (const { bytes } of this.corked) corked += bytes.length;
+    return this.stream.queuedBytes + corked;
+  }
+
+  writable(): void {
+    const context = this.#context;
+    if (context === undefined) drained(this.res);
+    else context.runInAsyncScope(drained, undefined, this.res);
+  }
+
+  /** The application has ended the response; all of it may be framed already. */
+  ended(): void {
+    if (this.stream.sending === 'ended' && this.fate === 'open') this.framed();
+  }
+
+  /** END_STREAM is framed. */
+  framed(): void {
+    if (this.responded) return;
+    this.responded = true;
+    this.owner.responded(this);
+  }
+
+  flushed(): void {
+    const context = this.#context;
+    if (context === undefined || (hasNoListeners(this.res) && hasNoListeners(this.req))) this.#finish();
+    else context.runInAsyncScope(this.#finish, this);
+  }
+
+  #finish(): void {
+    const { req, res } = this;
+    markFinished(res);
+    res.emit('finish');
+    // As node:http does: what nobody reads must not keep the request open.
+    if (!req._consuming && !req._readableState.resumeScheduled) this.#discardRequest();
+    if (hasNoListeners(res)) markClosed(res);
+    else process.nextTick(emitClose, res);
+  }
+
+  #discardRequest(): void {
+    const { req } = this;
+    if (!req.complete && this.fate === 'open') {
+      req._dumped = true;
+      return;
+    }
+    if (!hasNoListeners(req)) {
+      if (this.bodyless && !req._readableState.ended) req.push(null);
+      req._dump();
+      return;
+    }
+    // Nobody would notice the four ticks that the end of a stream takes.
+    req._dumped = true;
+    const state = req._readableState;
+    state.ended = true;
+    state.endEmitted = true;
+    state.destroyed = true;
+    state.closed = true;
+    state.closeEmitted = true;
+  }
+
+  // The stream
+
+  reset(_errorCode: number, by: 'peer' | 'local'): void {
+    if (this.fate !== 'open') return;
+    if (this.responded) this.fate = 'served';
+    else this.fate = by === 'peer' ? 'cancelled' : 'malformed';
+  }
+
+  closed(): void {
+    if (this.fate === 'served') {
+      this.framed();
+      if (this.req.complete) return;
+    }
+    this.view.destroyed = true;
+    if (this.fate !== 'served') this.res.destroyed = true;
+    const context = this.#context;
+    if (context === undefined) process.nextTick(emitAborted, this);
+    else context.runInAsyncScope(process.nextTick, process, emitAborted, this);
+  }
+
+  /** The stream ended before both messages were complete. */
+  aborted(): void {
+    const { req, res, view } = this;
+    if (!req.destroyed) {
+      if (req.listenerCount('error') > 0) req.destroy(connectionReset());
+      else req.destroy();
+    }
+    if (this.fate !== 'served') emitClose(res);
+    view.emit('close', false);
+  }
+
+  // The view
+
+  destroyed(error: Error | undefined): void {
+    // A response that is complete stays so; the client is only asked to stop its request. (RFC 9113 §8.1)
+    if (this.responded) this.owner.abandon(this, 'served', ErrorCode.NO_ERROR);
+    else this.owner.abandon(this, 'aborted', error === undefined ? ErrorCode.CANCEL : ErrorCode.INTERNAL_ERROR);
+  }
+
+  timeoutChanged(): void {
+    this.owner.timeoutChanged(this);
+  }
+
+  timedOut(): boolean {
+    const { req, res, view } = this;
+    const byRequest = !req.complete && req.emit('timeout', view);
+    const byResponse = res.emit('timeout', view);
+    const byView = view.emit('timeout');
+    return byRequest || byResponse || byView;
+  }
+}
+
+function markClosed(res: H2Response): void {
+  res.destroyed = true;
+  res._closed = true;
+}
+
+function emitClose(res: H2Response): void {
+  if (res._closed) return;
+  markClosed(res);
+  res.emit('close');
+}
+
+function emitAborted(exchange: Exchange): void {
+  exchange.aborted();
+}

@@ -1,0 +1,346 @@
+/**
+ * What makes a field section a request: RFC 9113 §8.2 and §8.3, RFC 8441. Field lists in, a RequestHead or the reason
+ * why the request is malformed out. Limits on their size, and the content-length of the DATA that follows, are
+ * `session.ts`.
+ */
+
+/** A complete, valid request head. */
+export class RequestHead {
+  readonly method: string;
+  /** Empty for CONNECT. */
+  readonly scheme: string;
+  readonly authority: string | undefined;
+  /** Empty for CONNECT. */
+  readonly path: string;
+  /** The `:protocol` of an extended CONNECT. (RFC 8441) */
+  readonly protocol: string | undefined;
+  /** Name, value… as received, without pseudo-headers; cookie crumbs joined; `host` first, from `:authority`, when absent. */
+  readonly rawHeaders: string[];
+  /** -1 when not given. */
+  readonly contentLength: number;
+  /** Neither body nor trailers follow. */
+  readonly endStream: boolean;
+  /** `expect: 100-continue`. */
+  readonly expectContinue: boolean;
+  /** The value of the `priority` field. (RFC 9218) */
+  readonly priority: string | undefined;
+
+  constructor(
+    method: string,
+    scheme: string,
+    authority: string | undefined,
+    path: string,
+    protocol: string | undefined,
+    rawHeaders: string[],
+    contentLength: number,
+    endStream: boolean,
+    expectContinue: boolean,
+    priority: string | undefined,
+  ) {
+    this.method = method;
+    this.scheme = scheme;
+    this.authority = authority;
+    this.path = path;
+    this.protocol = protocol;
+    this.rawHeaders = rawHeaders;
+    this.contentLength = contentLength;
+    this.endStream = endStream;
+    this.expectContinue = expectContinue;
+    this.priority = priority;
+  }
+}
+
+// Which octets may stand where, a bit each.
+const NAME = 1; // a field name: RFC 9110 §5.6.2 token, lower case (RFC 9113 §8.2.1)
+const VALUE = 2; // a field value: RFC 9110 §5.5
+const TOKEN = 4; // a method
+const PATH = 8; // :path: RFC 3986 §3.3 and §3.4 without fragment; octets over 0x7f pass, as everywhere
+const AUTHORITY = 16; // :authority and host: RFC 3986 §3.2 without userinfo
+
+const OCTETS = new Uint8Array(256);
+for (let c = 0; c < 256; c++) {
+  const char = String.fromCharCode(c);
+  if (/[!#$%&'*+\-.^_`|~0-9a-z]/.test(char)) OCTETS[c] = NAME | TOKEN;
+  if (/[A-Z]/.test(char)) OCTETS[c] = TOKEN;
+  if (c === 0x09 || (c >= 0x20 && c !== 0x7f)) OCTETS[c] = (OCTETS[c] as number) | VALUE;
+  if (c > 0x20 && c !== 0x7f && char !== '#') OCTETS[c] = (OCTETS[c] as number) | PATH;
+  if (/[A-Za-z0-9\-._~!$&'()*+,;=:[\]%]/.test(char)) OCTETS[c] = (OCTETS[c] as number) | AUTHORITY;
+}
+
+function consistsOf(text: string, kind: number): boolean {
+  for (let i = 0; i < text.length; i++) {
+    if (((OCTETS[text.charCodeAt(i)] as number) & kind) === 0) return false;
+  }
+  return true;
+}
+
+/** RFC 9113 §8.2.1: no control characters, no white space at either end. */
+function isFieldValue(value: string): boolean {
+  const { length } = value;
+  if (length === 0) return true;
+  const first = value.charCodeAt(0);
+  const last = value.charCodeAt(length - 1);
+  if (first === 0x20 || first === 0x09 || last === 0x20 || last === 0x09) return false;
+  return consistsOf(value, VALUE);
+}
+
+/** Says what kind of field a regular name is, so that only the few that have rules of their own are looked at. */
+function isConnectionSpecific(name: string): boolean {
+  switch (name.length) {
+    case 7:
+      return name === 'upgrade';
+    case 10:
+      return name === 'connection' || name === 'keep-alive';
+    case 16:
+      return name === 'proxy-connection';
+    case 17:
+      return name === 'transfer-encoding';
+    default:
+      return false;
+  }
+}
+
+function isDigits(value: string): boolean {
+  if (value.length === 0 || value.length > 15) return false;
+  for (let i = 0; i < value.length; i++) {
+    const c = value.charCodeAt(i);
+    if (c < 0x30 || c > 0x39) return false;
+  }
+  return true;
+}
+
+/** Names in an error message: cut, and printable. */
+function show(text: string): string {
+  return JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
+}
+
+/**
+ * Reads the head of a request.
+ *
+ * @param fields name, value… as decoded, pseudo-headers included
+ * @param endStream whether the request ends with this field section
+ * @param known the field list of a valid request: a client repeats most of its fields, and those need no second look
+ * @param extendedConnect whether we have allowed extended CONNECT (RFC 8441)
+ * @returns the head, or why the request is malformed (RFC 9113 §8.1.1)
+ */
+export function readRequest(
+  fields: readonly string[],
+  known: readonly string[],
+  endStream: boolean,
+  extendedConnect: boolean,
+): RequestHead | string {
+  let method: string | undefined;
+  let scheme: string | undefined;
+  let authority: string | undefined;
+  let path: string | undefined;
+  let protocol: string | undefined;
+
+  const { length } = fields;
+  let at = 0;
+  for (; at < length; at += 2) {
+    const name = fields[at] as string;
+    if (name.charCodeAt(0) !== 0x3a) break;
+    const value = fields[at + 1] as string;
+    let previous: string | undefined;
+    switch (name) {
+      case ':method':
+        previous = method;
+        method = value;
+        break;
+      case ':scheme':
+        previous = scheme;
+        scheme = value;
+        break;
+      case ':authority':
+        previous = authority;
+        authority = value;
+        break;
+      case ':path':
+        previous = path;
+        path = value;
+        break;
+      case ':protocol':
+        if (!extendedConnect) return 'the pseudo-header :protocol has not been allowed';
+        previous = protocol;
+        protocol = value;
+        break;
+      default:
+        return `${show(name)} is not a pseudo-header of requests`;
+    }
+    if (previous !== undefined) return `the pseudo-header ${name} appears twice`;
+  }
+
+  if (method === undefined) return 'the pseudo-header :method is missing';
+  const wrong =
+    method === 'CONNECT' && protocol === undefined
+      ? checkConnect(scheme, authority, path)
+      : checkTarget(method, scheme, authority, path, protocol);
+  if (wrong !== undefined) return wrong;
+
+  const rawHeaders: string[] = [];
+  let host: string | undefined;
+  let cookieAt = -1;
+  let contentLength = -1;
+  let expectContinue = false;
+  let priority: string | undefined;
+  if (authority !== undefined) rawHeaders.push('host', authority);
+
+  for (; at < length; at += 2) {
+    const name = fields[at] as string;
+    const value = fields[at + 1] as string;
+    // in the list of before, a pseudo-header may have stood here
+    if (name !== known[at] || value !== known[at + 1] || name.charCodeAt(0) === 0x3a) {
+      if (name.length === 0 || !consistsOf(name, NAME)) return nameError(name);
+      if (!isFieldValue(value)) return `the value of the field ${show(name)} holds a forbidden character`;
+    }
+    switch (name.length) {
+      case 2:
+        if (name === 'te' && value.toLowerCase() !== 'trailers') {
+          return `the field te may only say trailers, not ${show(value)}`;
+        }
+        break;
+      case 4:
+        if (name === 'host') {
+          if (host !== undefined) return 'the field host appears twice';
+          host = value;
+          // the one derived from :authority stands first already
+          if (authority !== undefined) continue;
+        }
+        break;
+      case 6:
+        if (name === 'cookie') {
+          // RFC 9113 §8.2.3
+          if (cookieAt >= 0) {
+            rawHeaders[cookieAt] = `${rawHeaders[cookieAt]}; ${value}`;
+            continue;
+          }
+          cookieAt = rawHeaders.length + 1;
+        } else if (name === 'expect') {
+          expectContinue = value.toLowerCase() === '100-continue';
+        }
+        break;
+      case 8:
+        // a list field: further lines continue it (RFC 9110 §5.3)
+        if (name === 'priority') priority = priority === undefined ? value : `${priority}, ${value}`;
+        break;
+      case 14:
+        if (name === 'content-length') {
+          if (!isDigits(value)) return `content-length of ${show(value)} is not a number of octets`;
+          if (contentLength >= 0) return 'the field content-length appears twice';
+          contentLength = Number(value);
+        }
+        break;
+      case 7:
+      case 10:
+      case 16:
+      case 17:
+        if (isConnectionSpecific(name)) return `the connection-specific field ${name} is forbidden in HTTP/2`;
+        break;
+      default:
+        break;
+    }
+    rawHeaders.push(name, value);
+  }
+
+  if (host !== undefined) {
+    if (!consistsOf(host, AUTHORITY)) return `the field host of ${show(host)} is not an authority`;
+    if (authority !== undefined && host !== authority && !sameAuthority(host, authority, scheme)) {
+      return `the field host of ${show(host)} disagrees with :authority of ${show(authority)}`;
+    }
+  }
+  // RFC 9113 §8.1.1; a CONNECT has no content (RFC 9110 §9.3.6)
+  if (method === 'CONNECT') contentLength = -1;
+  else if (endStream && contentLength > 0) {
+    return `content-length promises ${contentLength.toLocaleString('en')} octets, but the request has no content`;
+  }
+  return new RequestHead(
+    method,
+    scheme ?? '',
+    authority,
+    path ?? '',
+    protocol,
+    rawHeaders,
+    contentLength,
+    endStream,
+    expectContinue,
+    priority,
+  );
+}
+
+/**
+ * Reads a trailer section. (RFC 9113 §8.1)
+ *
+ * @returns name, value…, or why the request is malformed
+ */
+export function readTrailers(fields: readonly string[]): string[] | string {
+  const trailers: string[] = [];
+  for (let at = 0; at < fields.length; at += 2) {
+    const name = fields[at] as string;
+    const value = fields[at + 1] as string;
+    if (name.length === 0 || !consistsOf(name, NAME)) return nameError(name);
+    if (!isFieldValue(value)) return `the value of the field ${show(name)} holds a forbidden character`;
+    if (isConnectionSpecific(name)) return `the connection-specific field ${name} is forbidden in HTTP/2`;
+    trailers.push(name, value);
+  }
+  return trailers;
+}
+
+function nameError(name: string): string {
+  if (name.charCodeAt(0) === 0x3a) return `the pseudo-header ${show(name)} is not where it may be`;
+  return `the field name ${show(name)} holds a forbidden character`;
+}
+
+/** RFC 9113 §8.5. */
+function checkConnect(
+  scheme: string | undefined,
+  authority: string | undefined,
+  path: string | undefined,
+): string | undefined {
+  if (scheme !== undefined) return 'CONNECT with the pseudo-header :scheme';
+  if (path !== undefined) return 'CONNECT with the pseudo-header :path';
+  if (authority === undefined || authority.length === 0) return 'CONNECT without the pseudo-header :authority';
+  if (!consistsOf(authority, AUTHORITY)) return `:authority of ${show(authority)} is not an authority`;
+  return undefined;
+}
+
+/** RFC 9113 §8.3.1; RFC 8441 §4 for a request with :protocol. */
+function checkTarget(
+  method: string,
+  scheme: string | undefined,
+  authority: string | undefined,
+  path: string | undefined,
+  protocol: string | undefined,
+): string | undefined {
+  if (method.length === 0 || !consistsOf(method, TOKEN)) return `:method of ${show(method)} is not a method`;
+  if (scheme === undefined) return 'the pseudo-header :scheme is missing';
+  if (path === undefined) return 'the pseudo-header :path is missing';
+  if (scheme !== 'https' && scheme !== 'http' && !/^[A-Za-z][A-Za-z0-9+.-]*$/.test(scheme)) {
+    return `:scheme of ${show(scheme)} is not a scheme`;
+  }
+  if (path.length === 0) return 'the pseudo-header :path is empty';
+  if (path.charCodeAt(0) !== 0x2f && !(path === '*' && method === 'OPTIONS')) {
+    return `:path of ${show(path)} does not begin with a slash`;
+  }
+  if (!consistsOf(path, PATH)) return `:path of ${show(path)} holds a forbidden character`;
+  if (authority !== undefined && (authority.length === 0 || !consistsOf(authority, AUTHORITY))) {
+    return `:authority of ${show(authority)} is not an authority`;
+  }
+  if (protocol !== undefined) {
+    if (method !== 'CONNECT') return `the pseudo-header :protocol with the method ${method}`;
+    if (protocol.length === 0 || !consistsOf(protocol, TOKEN)) return `:protocol of ${show(protocol)} is not a token`;
+    if (authority === undefined) return 'an extended CONNECT without the pseudo-header :authority';
+  }
+  return undefined;
+}
+
+/** Whether two authorities are the same after RFC 3986 §6.2.2 and §6.2.3: case and the scheme's own port don't count. */
+function sameAuthority(a: string, b: string, scheme: string | undefined): boolean {
+  return normalized(a, scheme) === normalized(b, scheme);
+}
+
+function normalized(authority: string, scheme: string | undefined): string {
+  const lower = authority.toLowerCase();
+  if (scheme === 'https' && lower.endsWith(':443')) return lower.slice(0, -4);
+  if (scheme === 'http' && lower.endsWith(':80')) return lower.slice(0, -3);
+  return lower.endsWith(':') ? lower.slice(0, -1) : lower;
+}

@@ -1,0 +1,228 @@
+/**
+ * What the session tells of streams becomes requests (exchange.ts) and tunnels (tunnel.ts) of the application, and each
+ * of them is counted, once: when its stream is over and, if it was answered, the answer has been written out. The socket
+ * and the life of the connection are connection.ts's.
+ */
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { LiveConnection } from '../core/connection.js';
+import type { RequestEvent } from '../core/host.js';
+import type { H2Context } from './connection.js';
+import { ErrorCode, type H2Error } from './errors.js';
+import { Exchange, type Fate, type StreamOwner, type StreamUser } from './exchange.js';
+import { isMisdirected } from './misdirected.js';
+import { type RequestHead, Session, type SessionHandler } from './session.js';
+import type { Stream } from './stream.js';
+import { TunnelUser } from './tunnel.js';
+import { rethrow, Wire, type WireEvents } from './wire.js';
+
+/** What the requests of a connection tell it. */
+export interface RequestsEvents {
+  /** A request has begun. */
+  busy(): void;
+  /** A request has ended, or what was written is out: whoever waits for that should look. */
+  progressed(): void;
+  writtenOut(): void;
+  /** The application wants to know of a silence of `ms` on a stream. */
+  watch(ms: number): void;
+  pong(opaque: Buffer): void;
+  /** The client says that it is about to leave, or misbehaves: the connection is to be drained. */
+  drainWanted(): void;
+  /** A connection error of the peer's. */
+  failed(error: H2Error): void;
+}
+
+const NO_BYTES = Buffer.alloc(0);
+
+export class Requests implements SessionHandler, StreamOwner, WireEvents {
+  readonly connection: LiveConnection;
+  readonly socket: Socket;
+  readonly session: Session;
+  readonly wire: Wire;
+  readonly #context: H2Context;
+  readonly #events: RequestsEvents;
+
+  constructor(connection: LiveConnection, socket: Socket, context: H2Context, events: RequestsEvents) {
+    this.connection = connection;
+    this.socket = socket;
+    this.#context = context;
+    this.#events = events;
+    this.session = new Session(this, context.settings.session);
+    this.wire = new Wire(socket, this.session, this);
+  }
+
+  /** Those whose stream is open. */
+  *users(): Iterable<StreamUser> {
+    for (const stream of this.session.streams.values()) yield stream.owner as StreamUser;
+  }
+
+  // Requests: the session's calls. A listener's exception must not pass through the session.
+
+  request(stream: Stream, head: RequestHead): void {
+    this.connection.began();
+    this.#events.busy();
+    if (head.method === 'CONNECT') {
+      this.#connect(stream, head);
+      return;
+    }
+    const exchange = new Exchange(this, stream, head);
+    stream.owner = exchange;
+    const { timeout, misdirected } = this.#context.settings;
+    if (timeout > 0) exchange.view.setTimeout(timeout);
+    if (misdirected && isMisdirected(this.socket as TLSSocket, head.authority)) {
+      exchange.res.writeHead(421).end();
+      return;
+    }
+    const event = this.#eventOf(exchange, head);
+    if (event === undefined) return;
+    exchange.within(this.#context.host.request(this.connection, event, exchange.req, exchange.res));
+  }
+
+  /** RFC 9110 §10.1.1: which event a request is; `undefined` when it has been answered. */
+  #eventOf(exchange: Exchange, head: RequestHead): RequestEvent | undefined {
+    const { host } = this.#context;
+    if (head.expectContinue) {
+      if (host.listensFor('checkContinue')) return 'checkContinue';
+      exchange.res.writeContinue();
+      return 'request';
+    }
+    if (!head.rawHeaders.includes('expect') || exchange.req.headers.expect === undefined) return 'request';
+    if (host.listensFor('checkExpectation')) return 'checkExpectation';
+    exchange.res.writeHead(417).end();
+    return undefined;
+  }
+
+  #connect(stream: Stream, head: RequestHead): void {
+    const user = new TunnelUser(this, stream, head);
+    stream.owner = user;
+    const { host } = this.#context;
+    try {
+      if (host.listensFor('connect') && host.upgrade(this.connection, 'connect', user.req, user.duplex, NO_BYTES))
+        return;
+    } catch (error) {
+      rethrow(error);
+    }
+    user.respond(501, ['content-length', '0']);
+    user.finish();
+    this.abandon(user, 'served', ErrorCode.NO_ERROR);
+  }
+
+  data(stream: Stream, chunk: Buffer): void {
+    try {
+      (stream.owner as StreamUser).data(chunk);
+    } catch (error) {
+      rethrow(error);
+    }
+  }
+
+  end(stream: Stream, trailers: string[] | undefined): void {
+    try {
+      (stream.owner as StreamUser).end(trailers);
+    } catch (error) {
+      rethrow(error);
+    }
+  }
+
+  writable(stream: Stream): void {
+    try {
+      (stream.owner as StreamUser).writable();
+    } catch (error) {
+      rethrow(error);
+    }
+  }
+
+  reset(stream: Stream, errorCode: number, by: 'peer' | 'local'): void {
+    (stream.owner as StreamUser).reset(errorCode, by);
+  }
+
+  closed(stream: Stream): void {
+    const user = stream.owner as StreamUser;
+    if (user.fate === 'open') user.fate = 'served';
+    user.closed();
+    user.over = true;
+    if (user.fate !== 'served' || user.delivered) this.#count(user);
+  }
+
+  malformed(): void {
+    this.connection.counts.malformed++;
+  }
+
+  refused(): void {
+    this.connection.counts.refused++;
+  }
+
+  pong(opaque: Buffer): void {
+    this.#events.pong(opaque);
+  }
+
+  goaway(): void {
+    this.#events.drainWanted();
+  }
+
+  abuse(): void {
+    this.#events.drainWanted();
+  }
+
+  failed(error: H2Error): void {
+    this.markCut();
+    this.#events.failed(error);
+  }
+
+  // What streams ask for
+
+  wrote(): void {
+    this.wire.schedule();
+  }
+
+  responded(user: StreamUser): void {
+    this.wire.follow(user);
+    this.wire.schedule();
+    this.#events.progressed();
+  }
+
+  abandon(user: StreamUser, fate: Fate, errorCode: number): void {
+    if (user.fate === 'open') user.fate = fate;
+    this.session.reset(user.stream, errorCode);
+    this.wire.schedule();
+  }
+
+  timeoutChanged(user: StreamUser): void {
+    this.#events.watch(user.timeout);
+  }
+
+  // Accounting
+
+  delivered(user: StreamUser): void {
+    user.delivered = true;
+    if (user.over) this.#count(user);
+  }
+
+  writtenOut(): void {
+    this.#events.writtenOut();
+  }
+
+  /** The session is about to close every stream, because the connection is at its end: what isn't answered is cut. */
+  markCut(): void {
+    for (const user of this.users()) {
+      if (user.fate === 'open') user.fate = user.responded || user.stream.sending === 'ended' ? 'served' : 'aborted';
+    }
+  }
+
+  /** The socket is closed: what is open, or answered but not written out, never will be. */
+  gone(): void {
+    this.markCut();
+    this.session.destroy();
+    for (const user of this.wire.undelivered()) {
+      if (!user.over) continue;
+      user.fate = 'aborted';
+      this.#count(user);
+    }
+  }
+
+  #count(user: StreamUser): void {
+    const { connection } = this;
+    if (user.fate === 'aborted') connection.aborted(user.method, user.path, user.stream.openedAt);
+    else if (user.fate !== 'open') connection.ended(user.fate);
+    this.#events.progressed();
+  }
+}

@@ -1,0 +1,267 @@
+/**
+ * The answer on a stream, as http.ServerResponse. Setting and checking fields is node:http's; from the point where it
+ * would format HTTP/1.1, the functions here hand the session what is meant instead. Frameworks replace the prototype of
+ * responses, so they are own properties. Events after the last byte are exchange.ts's.
+ */
+import { ServerResponse } from 'node:http';
+import type { CorkedChunk, Exchange } from './exchange.js';
+import { kCorked, kNeedDrain, kOutHeaders, type ResponseInternals } from './message-internals.js';
+import { type H2Request, kExchange } from './request.js';
+import { FieldList, fieldsOfLines, httpDate } from './response-fields.js';
+
+type Callback = (error?: Error | null) => void;
+type Chunk = string | Uint8Array;
+
+const EMPTY = Buffer.alloc(0);
+
+const native = ServerResponse.prototype;
+
+/** Calls back later, as a stream's callbacks are. */
+function deferred(callback: Callback): (error?: Error) => void {
+  return (error) => process.nextTick(callback, error ?? null);
+}
+
+function toBuffer(chunk: Chunk, encoding: BufferEncoding | null | undefined): Buffer {
+  if (typeof chunk === 'string') return Buffer.from(chunk, encoding ?? 'utf8');
+  if (Buffer.isBuffer(chunk)) return chunk;
+  return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+}
+
+function invalidStatus(status: number): RangeError & { code: string } {
+  const error = new RangeError(`Invalid status code: ${status} is no final status`);
+  return Object.assign(error, { code: 'ERR_HTTP_INVALID_STATUS_CODE' });
+}
+
+function lengthMismatch(length: number, expected: number): Error & { code: string } {
+  const error = new Error(
+    `Response body's content-length of ${length} byte(s) does not match the content-length of ${expected} byte(s) set in header`,
+  );
+  return Object.assign(error, { code: 'ERR_HTTP_CONTENT_LENGTH_MISMATCH' });
+}
+
+/** The list that the last head was collected in, to be used again; `undefined` while it is in use. */
+let spareList: FieldList | undefined = new FieldList();
+
+/** Adds the fields of every form that writeHead() takes. */
+function collect(list: FieldList, res: H2Response, headers: unknown): void {
+  if (headers === null || typeof headers !== 'object') return;
+  if (headers === res[kOutHeaders]) {
+    const set = res[kOutHeaders];
+    for (const key in set) {
+      const entry = set[key];
+      if (entry !== undefined) list.add(key, entry[1]);
+    }
+  } else if (Array.isArray(headers)) {
+    const [first] = headers as unknown[];
+    if (Array.isArray(first)) {
+      for (const [name, value] of headers as [string, unknown][]) list.add(name, value);
+    } else {
+      if (headers.length % 2 !== 0) {
+        const error = new TypeError('writeHead() takes raw headers as names and values in turn');
+        throw Object.assign(error, { code: 'ERR_INVALID_ARG_VALUE' });
+      }
+      for (let i = 0; i < headers.length; i += 2) list.add(headers[i] as string, headers[i + 1]);
+    }
+  } else {
+    for (const key of Object.keys(headers)) list.add(key, (headers as Record<string, unknown>)[key]);
+  }
+}
+
+/** Encodes the head; every way to write one ends here. */
+function storeHeader(this: H2Response, firstLine: string, headers: unknown): void {
+  const status = this.statusCode;
+  if (status < 200) throw invalidStatus(status);
+  // Everything is checked before the first byte is encoded: a head that was begun can't be taken back.
+  const list = spareList ?? new FieldList();
+  spareList = undefined;
+  list.clear();
+  collect(list, this, headers);
+  if (list.contentLength >= 0) {
+    this._contentLength = list.contentLength;
+    this._removedContLen = false;
+  } else if (this._hasBody && !list.hasTrailer && this._trailer === '' && !this._removedContLen) {
+    const length = this._contentLength;
+    if (typeof length === 'number') list.put('content-length', String(length));
+  }
+  const exchange = this[kExchange];
+  const { session } = exchange.owner;
+  session.beginHeaders(exchange.stream, status);
+  if (this.sendDate && !list.hasDate) session.field('date', httpDate());
+  const { items, size } = list;
+  for (let i = 0; i < size; i += 2) session.field(items[i] as string, items[i + 1] as string);
+  session.endHeaders(exchange.endsWithHead);
+  spareList = list;
+  this._header = firstLine;
+  this._headerSent = true;
+  exchange.owner.wrote();
+}
+
+/** node:http's own functions send body bytes through this one. */
+function send(
+  this: H2Response,
+  data: Chunk,
+  encoding?: BufferEncoding | Callback | null,
+  callback?: Callback | null,
+): boolean {
+  const done = typeof encoding === 'function' ? encoding : callback;
+  const bytes = toBuffer(data, typeof encoding === 'function' ? undefined : encoding);
+  return sendBytes(this, bytes, done ?? undefined);
+}
+
+function sendBytes(res: H2Response, bytes: Buffer, callback: Callback | undefined): boolean {
+  const exchange = res[kExchange];
+  const done = callback === undefined ? undefined : deferred(callback);
+  if (res[kCorked] > 0) {
+    exchange.corked ??= [];
+    exchange.corked.push({ bytes, done });
+    return exchange.queuedBytes <= exchange.view.writableHighWaterMark;
+  }
+  const more = exchange.owner.session.write(exchange.stream, bytes, done);
+  exchange.owner.wrote();
+  return more;
+}
+
+function sendCorked(exchange: Exchange): void {
+  const chunks: CorkedChunk[] | undefined = exchange.corked;
+  if (chunks === undefined) return;
+  exchange.corked = undefined;
+  for (const { bytes, done } of chunks) exchange.owner.session.write(exchange.stream, bytes, done);
+  exchange.owner.wrote();
+}
+
+/** node:http formats interim responses and passes them here. */
+function writeRaw(this: H2Response, data: Chunk, _encoding?: unknown, callback?: Callback | null): boolean {
+  const text = typeof data === 'string' ? data : toBuffer(data, undefined).toString('latin1');
+  const lineEnd = text.indexOf('\r\n');
+  const status = Number(/^HTTP\/1\.1 (1\d\d) /.exec(text)?.[1]);
+  const exchange = this[kExchange];
+  // RFC 9113 §8.6: there is no 101.
+  if (status === 101 || Number.isNaN(status)) throw invalidStatus(status);
+  exchange.owner.session.informational(exchange.stream, status, fieldsOfLines(text.slice(lineEnd + 2)));
+  exchange.owner.wrote();
+  if (typeof callback === 'function') process.nextTick(callback);
+  return true;
+}
+
+function write(
+  this: H2Response,
+  chunk: Chunk,
+  encoding?: BufferEncoding | Callback | null,
+  callback?: Callback,
+): boolean {
+  const isBytes = typeof chunk === 'string' || chunk instanceof Uint8Array;
+  // Its errors, and the rules of strictContentLength, are node:http's.
+  if (!isBytes || this.finished || this.destroyed || this.strictContentLength) {
+    return native.write.call(this, chunk, encoding as BufferEncoding, callback);
+  }
+  const done = typeof encoding === 'function' ? encoding : callback;
+  if (this._header === null) this._implicitHeader();
+  if (!this._hasBody) {
+    if (done !== undefined) process.nextTick(done);
+    return true;
+  }
+  const more = sendBytes(this, toBuffer(chunk, typeof encoding === 'function' ? undefined : encoding), done);
+  if (!more) this[kNeedDrain] = true;
+  return more;
+}
+
+function end(
+  this: H2Response,
+  chunkOrCallback?: Chunk | Callback | null,
+  encodingOrCallback?: BufferEncoding | Callback | null,
+  lastCallback?: Callback,
+): H2Response {
+  let chunk: Chunk | undefined;
+  let encoding: BufferEncoding | undefined;
+  let callback = lastCallback;
+  if (typeof chunkOrCallback === 'function') callback = chunkOrCallback;
+  else chunk = chunkOrCallback ?? undefined;
+  if (typeof encodingOrCallback === 'function') callback = encodingOrCallback;
+  else encoding = encodingOrCallback ?? undefined;
+
+  if (this.finished) {
+    native.end.call(this, chunk, encoding as BufferEncoding, callback);
+    return this;
+  }
+  // node:http checks the chunk and makes the error.
+  if (chunk && typeof chunk !== 'string' && !(chunk instanceof Uint8Array)) native.write.call(this, chunk, 'utf8');
+  if (this.destroyed) {
+    this.finished = true;
+    const error = Object.assign(new Error('Cannot call end after a stream was destroyed'), {
+      code: 'ERR_STREAM_DESTROYED',
+    });
+    if (callback !== undefined) process.nextTick(callback, error);
+    return this;
+  }
+
+  const exchange = this[kExchange];
+  const { session } = exchange.owner;
+  const { stream } = exchange;
+  const bytes = chunk ? toBuffer(chunk, encoding) : EMPTY;
+  if (this.strictContentLength) checkLength(this, bytes.length);
+  if (this._header === null) {
+    this._contentLength = bytes.length;
+    exchange.endsWithHead = bytes.length === 0 && this._trailer === '';
+    this._implicitHeader();
+  }
+  if (callback !== undefined) this.once('finish', callback);
+  this[kCorked] = 0;
+  sendCorked(exchange);
+  this.finished = true;
+  if (this._trailer !== '') {
+    if (bytes.length > 0) session.write(stream, bytes);
+    session.end(stream, fieldsOfLines(this._trailer));
+  } else if (stream.sending === 'body') {
+    // While the request goes on, the stream doesn't close when the queue has gone out: only this tells.
+    session.endWith(stream, bytes, stream.state === 'open' ? () => exchange.framed() : undefined);
+  }
+  this._finish();
+  exchange.ended();
+  exchange.owner.wrote();
+  return this;
+}
+
+/** node:http's rule for strictContentLength, at the end of a response. */
+function checkLength(res: H2Response, last: number): void {
+  const written = res[kExchange].stream.bytesSent + res[kExchange].queuedBytes + last;
+  if (res._contentLength === null || !res._hasBody || res._removedContLen) return;
+  if (written !== res._contentLength) throw lengthMismatch(written, res._contentLength);
+}
+
+function cork(this: H2Response): void {
+  this[kCorked]++;
+}
+
+function uncork(this: H2Response): void {
+  if (this[kCorked] === 0) return;
+  this[kCorked]--;
+  if (this[kCorked] === 0) sendCorked(this[kExchange]);
+}
+
+export interface H2Response extends ResponseInternals {}
+
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: the interface only names what ServerResponse really has
+export class H2Response extends ServerResponse {
+  declare readonly [kExchange]: Exchange;
+
+  constructor(req: H2Request, exchange: Exchange) {
+    super(req);
+    (this as { [kExchange]: Exchange })[kExchange] = exchange;
+    (this as { socket: unknown }).socket = exchange.view;
+    const own = this as unknown as Record<string, unknown>;
+    own._storeHeader = storeHeader;
+    own._send = send;
+    own._writeRaw = writeRaw;
+    own.write = write;
+    own.end = end;
+    own.cork = cork;
+    own.uncork = uncork;
+  }
+}
+
+/** The queue has room again. */
+export function drained(res: H2Response): void {
+  if (!res[kNeedDrain] || res.destroyed) return;
+  res[kNeedDrain] = false;
+  res.emit('drain');
+}

@@ -1,0 +1,242 @@
+/**
+ * A CONNECT stream (RFC 9113 §8.5) or an extended one (RFC 8441) as the application gets it: a Duplex. What it writes
+ * first may be an HTTP/1.1 response head, as on a `'connect'` socket of node:http; it becomes the HEADERS. Without one
+ * the tunnel is accepted with 200.
+ */
+import type { Socket } from 'node:net';
+import { Duplex } from 'node:stream';
+import type { LiveConnection } from '../core/connection.js';
+import { ErrorCode } from './errors.js';
+import type { Fate, StreamOwner, StreamUser } from './exchange.js';
+import type { RequestHead } from './fields.js';
+import { H2Request } from './request.js';
+import { fieldsOfLines } from './response-fields.js';
+import { SocketView, type Viewed } from './socket-view.js';
+import type { Stream } from './stream.js';
+
+/** A response head in HTTP/1.1's form may be this long. */
+const MAX_HEAD = 16_384;
+
+const HEAD_BEGIN = Buffer.from('HTTP/1.', 'latin1');
+const HEAD_END = '\r\n\r\n';
+
+type Done = (error?: Error | null) => void;
+
+/** The two directions of a tunnel. */
+export class H2Tunnel extends Duplex {
+  /** The `:protocol` of an extended CONNECT (`'websocket'`), else `undefined`. */
+  readonly protocol: string | undefined;
+  readonly #user: TunnelUser;
+
+  constructor(user: TunnelUser, protocol: string | undefined) {
+    super({ allowHalfOpen: true });
+    this.#user = user;
+    this.protocol = protocol;
+  }
+
+  /**
+   * Answers the CONNECT. Not needed to accept it with 200: writing does that.
+   *
+   * @param status 2xx makes it a tunnel; anything else refuses it, and what is written then is the answer's body
+   */
+  respond(status: number, headers: Readonly<Record<string, string>> = {}): void {
+    this.#user.respond(
+      status,
+      Object.entries(headers).flatMap(([name, value]) => fieldsOfLines(`${name}: ${value}`)),
+    );
+  }
+
+  get remoteAddress(): string | undefined {
+    return this.#user.connection.remoteAddress;
+  }
+  get remotePort(): number | undefined {
+    return this.#user.connection.remotePort;
+  }
+  setNoDelay(): this {
+    return this;
+  }
+  setKeepAlive(): this {
+    return this;
+  }
+  /** Emits `'timeout'` after `ms` without traffic; 0 turns it off. */
+  setTimeout(ms: number, listener?: () => void): this {
+    if (listener !== undefined) this.once('timeout', listener);
+    this.#user.view.setTimeout(ms);
+    return this;
+  }
+
+  override _read(): void {
+    this.#user.wanted();
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: Done): void {
+    this.#user.write(chunk, done);
+  }
+
+  override _final(done: Done): void {
+    this.#user.finish();
+    done();
+  }
+
+  override _destroy(error: Error | null, done: Done): void {
+    this.#user.view.destroy(error ?? undefined);
+    done(error);
+  }
+}
+
+/** The stream behind a tunnel. */
+export class TunnelUser implements StreamUser, Viewed {
+  readonly owner: StreamOwner;
+  readonly stream: Stream;
+  readonly view: SocketView;
+  readonly req: H2Request;
+  readonly duplex: H2Tunnel;
+  readonly bodyless = true;
+  fate: Fate = 'open';
+  responded = false;
+  delivered = false;
+  over = false;
+  /** What was written while it might still be a response head. */
+  #head: Buffer | undefined = undefined;
+  #uncredited = 0;
+
+  constructor(owner: StreamOwner, stream: Stream, head: RequestHead) {
+    this.owner = owner;
+    this.stream = stream;
+    this.view = new SocketView(this);
+    this.duplex = new H2Tunnel(this, head.protocol);
+    this.req = new H2Request(this, head);
+    this.req.httpVersionMinor = 0;
+    this.req.complete = true;
+  }
+
+  get method(): string {
+    return 'CONNECT';
+  }
+  get path(): string {
+    return this.req.url ?? '';
+  }
+  get timeout(): number {
+    return this.view.timeout;
+  }
+  get socket(): Socket {
+    return this.owner.socket;
+  }
+  get connection(): LiveConnection {
+    return this.owner.connection;
+  }
+  get queuedBytes(): number {
+    return this.stream.queuedBytes;
+  }
+
+  data(chunk: Buffer): void {
+    this.#uncredited += chunk.length;
+    if (this.duplex.push(chunk)) this.wanted();
+  }
+
+  wanted(): void {
+    if (this.#uncredited === 0) return;
+    this.owner.session.consumed(this.stream, this.#uncredited);
+    this.#uncredited = 0;
+    this.owner.wrote();
+  }
+
+  end(): void {
+    this.duplex.push(null);
+  }
+
+  respond(status: number, fields: readonly string[]): void {
+    const { session } = this.owner;
+    if (this.stream.sending !== 'nothing') return;
+    session.beginHeaders(this.stream, status);
+    for (let i = 0; i + 1 < fields.length; i += 2) session.field(fields[i] as string, fields[i + 1] as string);
+    session.endHeaders(false);
+    this.owner.wrote();
+  }
+
+  write(chunk: Buffer, done: Done): void {
+    const bytes = this.stream.sending === 'nothing' ? this.#afterHead(chunk) : chunk;
+    if (bytes === undefined) {
+      done();
+      return;
+    }
+    this.owner.session.write(this.stream, bytes, (error) => process.nextTick(done, error));
+    this.owner.wrote();
+  }
+
+  /** Takes a response head off the first bytes; `undefined` while it may be going on. */
+  #afterHead(chunk: Buffer): Buffer | undefined {
+    const bytes = this.#head === undefined ? chunk : Buffer.concat([this.#head, chunk]);
+    const compared = Math.min(bytes.length, HEAD_BEGIN.length);
+    const isHead = bytes.compare(HEAD_BEGIN, 0, compared, 0, compared) === 0;
+    const end = isHead ? bytes.indexOf(HEAD_END) : -1;
+    if (isHead && end < 0 && bytes.length < MAX_HEAD) {
+      this.#head = bytes;
+      return undefined;
+    }
+    this.#head = undefined;
+    if (end < 0) {
+      this.respond(200, []);
+      return bytes;
+    }
+    const text = bytes.toString('latin1', 0, end);
+    const status = Number(/^HTTP\/1\.[01] ([2-5]\d\d)/.exec(text)?.[1] ?? 500);
+    this.respond(status, fieldsOfLines(text.slice(text.indexOf('\r\n') + 2)));
+    return bytes.subarray(end + HEAD_END.length);
+  }
+
+  finish(): void {
+    if (this.stream.sending === 'nothing') this.respond(200, []);
+    this.owner.session.endWith(this.stream, this.#head ?? Buffer.alloc(0), () => this.#framed());
+    this.#head = undefined;
+    this.owner.wrote();
+  }
+
+  #framed(): void {
+    if (this.responded || this.fate !== 'open') return;
+    this.responded = true;
+    this.owner.responded(this);
+  }
+
+  flushed(): void {}
+
+  writable(): void {}
+
+  reset(_errorCode: number, by: 'peer' | 'local'): void {
+    if (this.fate === 'open') this.fate = by === 'peer' ? 'cancelled' : 'malformed';
+  }
+
+  closed(): void {
+    if (this.fate === 'served') {
+      if (!this.responded) {
+        this.responded = true;
+        this.owner.responded(this);
+      }
+      return;
+    }
+    this.view.destroyed = true;
+    process.nextTick(() => {
+      this.duplex.destroy(
+        this.fate === 'cancelled' ? undefined : Object.assign(new Error('aborted'), { code: 'ECONNRESET' }),
+      );
+      this.view.emit('close', false);
+    });
+  }
+
+  destroyed(error: Error | undefined): void {
+    const half = this.responded && this.stream.state !== 'closed';
+    this.owner.abandon(
+      this,
+      half ? 'served' : 'aborted',
+      error === undefined ? ErrorCode.CANCEL : ErrorCode.CONNECT_ERROR,
+    );
+  }
+
+  timeoutChanged(): void {
+    this.owner.timeoutChanged(this);
+  }
+
+  timedOut(): boolean {
+    return this.duplex.emit('timeout');
+  }
+}

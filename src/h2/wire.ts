@@ -1,0 +1,231 @@
+/**
+ * The session's output on its way to the socket: one write per turn of the event loop, DATA framed only while little
+ * waits in the socket, and word of what has been written out. What the bytes mean is the session's.
+ */
+import { AsyncResource } from 'node:async_hooks';
+import type { Socket } from 'node:net';
+import { now } from '../core/timing.js';
+import type { StreamUser } from './exchange.js';
+import type { Session } from './session.js';
+
+/** DATA is framed only while fewer bytes wait in the socket: control frames must not queue behind bodies. */
+const DATA_IN_SOCKET = 65_536;
+
+/** Up to here, small buffers are copied into one: cheaper than a vector of them, and one TLS record. */
+const CONCAT_BELOW = 16_384;
+
+/** Follows bytes that are in the output now. */
+export interface Tracked {
+  /** They go to the socket, behind others that it holds already or not; `at` is on the `now()` clock. */
+  wrote(at: number, behind: boolean): void;
+  /** The socket has written them out. */
+  writtenOut(at: number): void;
+}
+
+/** What goes with one write to the socket. */
+interface Batch {
+  /** Those whose response ended in it. */
+  readonly users: readonly StreamUser[];
+  readonly tracked: readonly Tracked[];
+}
+
+/** What the wire tells the connection. */
+export interface WireEvents {
+  /** A response has been written out. */
+  delivered(user: StreamUser): void;
+  /** A write to the socket is complete. */
+  writtenOut(): void;
+}
+
+const NOBODY: readonly StreamUser[] = [];
+const NOTHING: readonly Tracked[] = [];
+
+/** Wires with output, to be flushed once the event loop has polled everything there is to read. */
+let waiting: Wire[] = [];
+
+/** Flushing runs for all connections at once and must not run in the async context of whoever wrote first. */
+const flushing = new AsyncResource('LASTCALLFLUSH');
+
+/** When thousands of connections have something to say at once, the loop gets to poll in between, after this many ms. */
+const FLUSH_SLICE = 10;
+
+/** How many wires are flushed between looks at the clock. */
+const FLUSHES_PER_LOOK = 32;
+
+function flushAll(): void {
+  const wires = waiting;
+  waiting = [];
+  let until = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < wires.length; i++) {
+    wires[i]?.flush();
+    if ((i + 1) % FLUSHES_PER_LOOK !== 0) continue;
+    const at = now();
+    if (until === Number.POSITIVE_INFINITY) until = at + FLUSH_SLICE;
+    else if (at >= until) {
+      waiting = wires.slice(i + 1).concat(waiting);
+      if (waiting.length > 0) flushSoon();
+      return;
+    }
+  }
+}
+
+function flushSoon(): void {
+  flushing.runInAsyncScope(setImmediate, undefined, flushAll);
+}
+
+/** Throws where nobody's state is in between: a listener's exception is the process's, not the session's. */
+export function rethrow(error: unknown): void {
+  process.nextTick(() => {
+    throw error;
+  });
+}
+
+export class Wire {
+  readonly #socket: Socket;
+  readonly #session: Session;
+  readonly #events: WireEvents;
+  #scheduled = false;
+  #users: StreamUser[] = [];
+  #tracked: Tracked[] = [];
+  /** Writes that the socket has not completed, in order. */
+  readonly #unwritten: Batch[] = [];
+  /** How many writes have been completed: the progress that the peer makes. */
+  progress = 0;
+
+  constructor(socket: Socket, session: Session, events: WireEvents) {
+    this.#socket = socket;
+    this.#session = session;
+    this.#events = events;
+    session.budget = DATA_IN_SOCKET;
+  }
+
+  /** Nothing waits, neither here nor in the socket. */
+  get idle(): boolean {
+    return this.#unwritten.length === 0 && this.#session.output.size === 0;
+  }
+
+  /** Bytes that wait, here and in the socket. */
+  get backlog(): number {
+    return this.#session.output.size + this.#socket.writableLength;
+  }
+
+  /** Flushes in this turn, when everything else that it brings has been seen. */
+  schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    if (waiting.length === 0) flushSoon();
+    waiting.push(this);
+  }
+
+  /** The user is to be told when what is in the output now has been flushed, and the connection when it has been delivered. */
+  follow(user: StreamUser): void {
+    this.#users.push(user);
+  }
+
+  /** Those whose answers have not been written out. */
+  *undelivered(): Iterable<StreamUser> {
+    for (const batch of this.#unwritten) yield* batch.users;
+    yield* this.#users;
+  }
+
+  /** Follows the bytes in the output. */
+  track(tracked: Tracked): void {
+    this.#tracked.push(tracked);
+  }
+
+  /** Writes what there is. */
+  flush(): void {
+    this.#scheduled = false;
+    const session = this.#session;
+    const socket = this.#socket;
+    if (!socket.writable) {
+      session.output.take();
+      if (this.#users.length > 0) this.#unwritten.push({ users: this.#users, tracked: NOTHING });
+      this.#flushed();
+      return;
+    }
+    if (session.wantsPump) {
+      const room = DATA_IN_SOCKET - this.backlog;
+      if (room > 0) this.#pump(room);
+    }
+    const buffers = session.output.take();
+    if (buffers.length > 0) {
+      const tracked = this.#tracked;
+      this.#unwritten.push({
+        users: this.#users.length === 0 ? NOBODY : this.#users,
+        tracked: tracked.length === 0 ? NOTHING : tracked,
+      });
+      if (tracked.length > 0) {
+        this.#tracked = [];
+        const at = now();
+        const behind = socket.writableLength > 0;
+        for (const one of tracked) one.wrote(at, behind);
+      }
+      this.#write(buffers);
+    }
+    this.#measure();
+    this.#flushed();
+  }
+
+  #pump(room: number): void {
+    try {
+      this.#session.pump(room);
+    } catch (error) {
+      rethrow(error);
+    }
+  }
+
+  #write(buffers: Buffer[]): void {
+    const socket = this.#socket;
+    const [first] = buffers;
+    if (buffers.length === 1 && first !== undefined) {
+      socket.write(first, this.#onWritten);
+      return;
+    }
+    let size = 0;
+    for (const buffer of buffers) size += buffer.length;
+    if (size <= CONCAT_BELOW) {
+      socket.write(Buffer.concat(buffers, size), this.#onWritten);
+      return;
+    }
+    socket.cork();
+    const last = buffers.length - 1;
+    for (let i = 0; i < last; i++) socket.write(buffers[i] as Buffer);
+    socket.write(buffers[last] as Buffer, this.#onWritten);
+    socket.uncork();
+  }
+
+  #measure(): void {
+    const pending = this.#socket.writableLength;
+    this.#session.unsent = pending;
+    this.#session.budget = Math.max(0, DATA_IN_SOCKET - pending);
+  }
+
+  #flushed(): void {
+    const users = this.#users;
+    if (users.length === 0) return;
+    this.#users = [];
+    for (const user of users) {
+      try {
+        user.flushed();
+      } catch (error) {
+        rethrow(error);
+      }
+    }
+  }
+
+  readonly #onWritten = (error?: Error | null): void => {
+    // What failed stays undelivered; the socket is about to close.
+    const batch = error ? undefined : this.#unwritten.shift();
+    if (batch === undefined) return;
+    this.progress++;
+    for (const user of batch.users) this.#events.delivered(user);
+    if (batch.tracked.length > 0) {
+      const at = now();
+      for (const one of batch.tracked) one.writtenOut(at);
+    }
+    this.#measure();
+    if (this.#session.wantsPump) this.flush();
+    this.#events.writtenOut();
+  };
+}

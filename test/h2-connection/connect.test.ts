@@ -1,0 +1,176 @@
+import type { IncomingMessage } from 'node:http';
+import { type AddressInfo, connect as connectTcp, createServer as createTcpServer } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { expect } from 'chai';
+import { gracefulShutdown } from '../../src/core/shutdown.js';
+import type { H2Tunnel } from '../../src/h2/tunnel.js';
+import { ErrorCode, Flag, Setting } from '../wire/h2-frames.js';
+import { pair, until, valuesOf } from './serve.js';
+
+const CONNECT = Flag.END_HEADERS;
+
+describe('CONNECT on HTTP/2', () => {
+  it('is answered 501 when nobody listens', async () => {
+    const [host, client] = await pair(() => {});
+    const id = client.nextStreamId();
+    client.headers(
+      id,
+      [
+        [':method', 'CONNECT'],
+        [':authority', 'example.com:443'],
+      ],
+      CONNECT,
+    );
+    await until(() => client.stream(id).status !== undefined, 'answer');
+    expect(client.stream(id).status).to.equal(501);
+    await until(() => host.connection.active === 0, 'end');
+  });
+
+  it('gives the application a duplex, with an end for each direction', async () => {
+    const [host, client] = await pair(() => {});
+    let seen: IncomingMessage | undefined;
+    host.on('connect', (req: IncomingMessage, stream: Duplex) => {
+      seen = req;
+      stream.write('hello ');
+      stream.pipe(stream);
+    });
+    const id = client.nextStreamId();
+    client.headers(
+      id,
+      [
+        [':method', 'CONNECT'],
+        [':authority', 'example.com:443'],
+      ],
+      CONNECT,
+    );
+    client.data(id, 'echo');
+    client.data(id, ' me', true);
+    const { status, text } = await client.response(id);
+    expect([status, text]).to.deep.equal([200, 'hello echo me']);
+    expect([seen?.method, seen?.url, seen?.httpVersion]).to.deep.equal(['CONNECT', 'example.com:443', '2.0']);
+    await until(() => host.connection.active === 0, 'end');
+    expect(host.connection.counts.served).to.equal(1);
+  });
+
+  it('serves a proxy that was written for HTTP/1.1', async () => {
+    const upstream = createTcpServer((socket) => socket.pipe(socket)).listen(0, '127.0.0.1');
+    await until(() => upstream.listening, 'upstream');
+    const [host, client] = await pair(() => {});
+    host.on('connect', (req: IncomingMessage, clientSocket: Duplex, head: Buffer) => {
+      const [name, port] = (req.url ?? '').split(':');
+      const server = connectTcp(Number(port), name, () => {
+        clientSocket.write('HTTP/1.1 200 Connection Established\r\nProxy-Agent: test\r\n\r\n');
+        server.write(head);
+        server.pipe(clientSocket);
+        clientSocket.pipe(server);
+      });
+    });
+    const id = client.nextStreamId();
+    client.headers(
+      id,
+      [
+        [':method', 'CONNECT'],
+        [':authority', `127.0.0.1:${(upstream.address() as AddressInfo).port}`],
+      ],
+      CONNECT,
+    );
+    client.data(id, 'through', true);
+    const { status, headers, text } = await client.response(id);
+    expect([status, text]).to.deep.equal([200, 'through']);
+    expect(valuesOf(headers, 'proxy-agent')).to.deep.equal(['test']);
+    upstream.close();
+  });
+
+  it('may be refused with a body', async () => {
+    const [host, client] = await pair(() => {});
+    host.on('connect', (_req, stream: Duplex) =>
+      stream.end('HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\n\r\nno'),
+    );
+    const id = client.nextStreamId();
+    client.headers(
+      id,
+      [
+        [':method', 'CONNECT'],
+        [':authority', 'example.com:443'],
+      ],
+      CONNECT | Flag.END_STREAM,
+    );
+    const { status, text } = await client.response(id);
+    expect([status, text]).to.deep.equal([403, 'no']);
+  });
+
+  it('is extended when that was allowed', async () => {
+    const [host, client] = await pair(() => {}, { h2: { enableConnectProtocol: true } });
+    host.on('connect', (req: IncomingMessage, stream: H2Tunnel) => {
+      stream.respond(200, { 'Sec-WebSocket-Protocol': 'chat' });
+      stream.end(`${stream.protocol} ${req.url} ${req.headers.host}`);
+    });
+    await client.expect('SETTINGS');
+    expect(client.serverSettings.get(Setting.ENABLE_CONNECT_PROTOCOL)).to.equal(1);
+    const id = client.nextStreamId();
+    const fields = [
+      [':method', 'CONNECT'],
+      [':protocol', 'websocket'],
+      [':scheme', 'http'],
+      [':authority', 'localhost'],
+      [':path', '/chat'],
+    ] as const;
+    client.headers(id, fields, CONNECT);
+    client.data(id, '', true);
+    const { status, headers, text } = await client.response(id);
+    expect([status, text]).to.deep.equal([200, 'websocket /chat localhost']);
+    expect(valuesOf(headers, 'sec-websocket-protocol')).to.deep.equal(['chat']);
+  });
+
+  it('is cut when the application destroys it, or the client does', async () => {
+    const [host, client] = await pair(() => {});
+    const closed: string[] = [];
+    host.on('connect', (req: IncomingMessage, stream: Duplex) => {
+      stream.on('error', () => {});
+      stream.on('close', () => closed.push(req.url ?? ''));
+      stream.write('x');
+      if (req.url === 'server:1') stream.destroy();
+    });
+    const [one, two] = ['server:1', 'client:2'].map((authority) => {
+      const id = client.nextStreamId();
+      client.headers(
+        id,
+        [
+          [':method', 'CONNECT'],
+          [':authority', authority],
+        ],
+        CONNECT,
+      );
+      return id;
+    });
+    expect((await client.response(one ?? 0)).reset).to.equal(ErrorCode.CANCEL);
+    client.rst(two ?? 0, ErrorCode.CANCEL);
+    await until(() => closed.length === 2, 'close');
+    expect(host.connection.counts).to.include({ aborted: 1, cancelled: 1 });
+  });
+
+  it('holds a drain until its deadline', async () => {
+    const [host, client] = await pair(() => {});
+    let draining = false;
+    host.on('connect', (_req, stream: Duplex) => {
+      stream.on('error', () => {});
+      stream.write('x');
+      host.connection.drainSignal.addEventListener('abort', () => {
+        draining = true;
+      });
+    });
+    const id = client.nextStreamId();
+    client.headers(
+      id,
+      [
+        [':method', 'CONNECT'],
+        [':authority', 'a:1'],
+      ],
+      CONNECT,
+    );
+    await until(() => client.stream(id).status === 200, 'tunnel');
+    const report = await gracefulShutdown(host.connection, { timeout: 100 });
+    expect(draining).to.equal(true);
+    expect(report).to.include({ outcome: 'forced', aborted: 1 });
+  });
+});

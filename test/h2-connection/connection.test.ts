@@ -1,0 +1,140 @@
+import { once } from 'node:events';
+import { expect } from 'chai';
+import { ErrorCode, Flag, FrameType } from '../wire/h2-frames.js';
+import { connect, pair, serve, until } from './serve.js';
+
+describe('an HTTP/2 connection', () => {
+  it('sends its SETTINGS without waiting for the preface', async () => {
+    const [, client] = await pair(() => {}, {}, { preface: false });
+    await client.expect('SETTINGS');
+  });
+
+  it('answers what was decoded from one read with one write', async () => {
+    const [host, client] = await pair((_req, res) => res.end('x'));
+    await client.fetch();
+    const { socket } = host.connection;
+    let writes = 0;
+    const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
+    socket.write = ((...args: unknown[]) => {
+      writes++;
+      return write(...args);
+    }) as typeof socket.write;
+    client.transport.socket.cork();
+    const ids = Array.from({ length: 50 }, () => client.request());
+    client.transport.socket.uncork();
+    await Promise.all(ids.map((id) => client.response(id)));
+    expect(writes).to.be.at.most(2);
+  });
+
+  it('reports a breach of the protocol, tells the client why, and ends', async () => {
+    const [host, client] = await pair((_req, res) => res.end());
+    const reported = once(host, 'clientError');
+    await client.fetch();
+    client.frame(FrameType.HEADERS, Flag.END_HEADERS, 2, Buffer.alloc(1));
+    const goaway = await client.expect('GOAWAY');
+    const [error, socket] = await reported;
+    expect(error.code).to.equal('ERR_LASTCALL_H2_PROTOCOL');
+    expect(() => socket.write('HTTP/1.1 400 Bad Request\r\n\r\n'))
+      .to.throw()
+      .with.property('code', 'ERR_LASTCALL_H2_SOCKET');
+    expect(client.goaways.at(-1)?.errorCode).to.equal(ErrorCode.PROTOCOL_ERROR);
+    expect(goaway.payload.length).to.be.above(8);
+    expect(await client.ended()).to.equal('fin');
+    client.end();
+    await host.connection.closed;
+  });
+
+  it('leaves other connections alone when one fails', async () => {
+    const host = await serve((_req, res) => res.end('ok'));
+    const [bad, good] = [await connect(host), await connect(host)];
+    await good.fetch();
+    bad.frame(FrameType.DATA, 0, 0, Buffer.alloc(1));
+    await bad.ended();
+    expect((await good.fetch()).text).to.equal('ok');
+  });
+
+  it('aborts what is open when the client closes', async () => {
+    const events: string[] = [];
+    const [host, client] = await pair((req, res) => {
+      req.on('aborted', () => events.push('aborted'));
+      res.on('close', () => events.push('close'));
+    });
+    client.request({ path: '/gone' });
+    await until(() => host.connection.active === 1, 'request');
+    client.end();
+    await host.connection.closed;
+    await until(() => events.length === 2, 'events');
+    expect(host.connection.counts).to.include({ aborted: 1, served: 0 });
+    expect(host.connection.cutRequests.map((cut) => cut.path)).to.deep.equal(['/gone']);
+  });
+
+  it("answers what came together with the client's FIN", async () => {
+    const [host, client] = await pair((_req, res) => res.end('still'));
+    await client.expect('SETTINGS');
+    const id = client.request();
+    client.end();
+    expect((await client.response(id)).text).to.equal('still');
+    await host.connection.closed;
+    expect(host.connection.counts).to.include({ served: 1, aborted: 0 });
+  });
+
+  it('counts an answer as served only once it has been written out', async () => {
+    const [host, client] = await pair((_req, res) => res.end(Buffer.alloc(60_000)));
+    client.transport.socket.pause();
+    const ids = Array.from({ length: 100 }, () => client.request());
+    expect(ids).to.have.length(100);
+    client.windowUpdate(0, 8_000_000);
+    await until(() => host.connection.counts.served > 0, 'first answers');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    client.transport.socket.destroy();
+    await host.connection.closed;
+    const { served, aborted } = host.connection.counts;
+    expect(served + aborted).to.equal(100);
+    expect(host.connection.active).to.equal(0);
+  });
+
+  it('goes on when a listener throws while bytes are being read', async () => {
+    const [, client] = await pair((req, res) => {
+      if (req.url === '/throw') {
+        req.on('data', () => {
+          throw new Error('listener');
+        });
+      } else {
+        res.end('fine');
+      }
+    });
+    const listeners = process.listeners('uncaughtException');
+    process.removeAllListeners('uncaughtException');
+    const thrown = once(process, 'uncaughtException');
+    client.request({ method: 'POST', path: '/throw', body: 'x' });
+    const [error] = await thrown;
+    for (const listener of listeners) process.on('uncaughtException', listener);
+    expect(error.message).to.equal('listener');
+    expect((await client.fetch({ path: '/' })).text).to.equal('fine');
+  });
+
+  it('stops reading while its own answers pile up, and goes on afterwards', async () => {
+    const [host, client] = await pair((_req, res) => res.end());
+    client.transport.socket.pause();
+    await until(() => host.connections.length === 1, 'connection');
+    const ping = Buffer.alloc(17);
+    ping.writeUIntBE(8, 0, 3);
+    ping.writeUInt8(FrameType.PING, 3);
+    for (let i = 0; i < 1_500; i++) client.write(ping);
+    client.transport.socket.resume();
+    await until(
+      () => client.frames.filter((frame) => frame.type === FrameType.PING).length === 1_500,
+      'answers',
+      5_000,
+    );
+    expect((await client.fetch()).status).to.equal(200);
+  });
+
+  it('measures the round trip when asked', async () => {
+    const [host, client] = await pair((_req, res) => res.end());
+    await client.fetch();
+    const [driver] = host.drivers;
+    expect(await driver?.measureRtt()).to.be.within(0, 200);
+    expect(driver?.rtt).to.be.within(0, 200);
+  });
+});

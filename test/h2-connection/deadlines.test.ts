@@ -1,0 +1,144 @@
+import { expect } from 'chai';
+import { ErrorCode, Flag, FrameType, Setting } from '../wire/h2-frames.js';
+import { pair, until } from './serve.js';
+
+describe('the times of an HTTP/2 connection', () => {
+  it('end a connection whose preface never comes', async () => {
+    const [host, client] = await pair(
+      () => {},
+      { h2: { prefaceTimeout: 60 } },
+      { preface: false, settingsAck: 'manual' },
+    );
+    await client.ended();
+    await host.connection.closed;
+  });
+
+  it('leave a connection alone whose preface has come', async () => {
+    const [host, client] = await pair((_req, res) => res.end('ok'), { h2: { prefaceTimeout: 60 } });
+    await client.expectAck('SETTINGS');
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    expect(host.connection.state).to.equal('open');
+    expect((await client.fetch()).text).to.equal('ok');
+  });
+
+  it('end a connection whose request head is never complete', async () => {
+    const [, client] = await pair(() => {}, { h2: { headersTimeout: 60 } });
+    await client.expectAck('SETTINGS');
+    client.frame(FrameType.HEADERS, 0, 1, Buffer.from([0x82]));
+    await client.expect('GOAWAY');
+    expect(client.goaways.at(-1)?.errorCode).to.equal(ErrorCode.ENHANCE_YOUR_CALM);
+    await client.ended();
+  });
+
+  it('reset a request whose body stops coming', async () => {
+    const [host, client] = await pair((req) => req.resume(), { h2: { bodyTimeout: 60 } });
+    const id = client.request({ method: 'POST', open: true });
+    client.data(id, 'x');
+    const stream = await client.response(id);
+    expect(stream.reset).to.equal(ErrorCode.CANCEL);
+    await until(() => host.connection.active === 0, 'end');
+    expect(host.connection.counts.malformed).to.equal(1);
+  });
+
+  it('spare a body that trickles, one whose answer has begun, and one that the application does not read', async () => {
+    const [host, client] = await pair(
+      (req, res) => {
+        if (req.url === '/begun') res.write('x');
+        if (req.url === '/unread') req.pause();
+        else req.resume();
+        req.on('end', () => res.end());
+      },
+      { h2: { bodyTimeout: 80 } },
+    );
+    const [trickle, begun, unread] = ['/trickle', '/begun', '/unread'].map((path) =>
+      client.request({ method: 'POST', path, open: true }),
+    );
+    for (let i = 0; i < 6; i++) client.data(unread ?? 0, Buffer.alloc(16_000));
+    for (let i = 0; i < 10; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      client.data(trickle ?? 0, 'x');
+    }
+    for (const id of [trickle, begun, unread]) expect(client.stream(id ?? 0).reset).to.equal(undefined);
+    expect(host.connection.active).to.equal(3);
+  });
+
+  it('cancel an answer for which the client gives no window', async () => {
+    const [host, client] = await pair(
+      (_req, res) => res.end(Buffer.alloc(100_000)),
+      { h2: { sendTimeout: 80 } },
+      { credit: 'manual', settings: [[Setting.INITIAL_WINDOW_SIZE, 1_000]] },
+    );
+    const stream = await client.response(client.request());
+    expect(stream.reset).to.equal(ErrorCode.CANCEL);
+    await until(() => host.connection.active === 0, 'end');
+    expect(host.connection.counts.aborted).to.equal(1);
+  });
+
+  it('end a connection whose client reads nothing', async () => {
+    const [host, client] = await pair(
+      (_req, res) => res.end(Buffer.alloc(8_000_000)),
+      { h2: { sendTimeout: 100 } },
+      { settings: [[Setting.INITIAL_WINDOW_SIZE, 16_000_000]] },
+    );
+    client.windowUpdate(0, 16_000_000);
+    client.transport.socket.pause();
+    client.request();
+    await until(() => host.connections.length === 1, 'connection');
+    await host.connection.closed;
+    expect(host.connection.counts.aborted).to.equal(1);
+  });
+
+  it('spare a client that gives window slowly', async () => {
+    const [, client] = await pair(
+      (_req, res) => res.end(Buffer.alloc(5_000)),
+      { h2: { sendTimeout: 80 } },
+      { credit: 'manual', settings: [[Setting.INITIAL_WINDOW_SIZE, 500]] },
+    );
+    const id = client.request();
+    for (let i = 0; i < 9; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 40));
+      client.windowUpdate(id, 500);
+    }
+    expect((await client.response(id)).reset).to.equal(undefined);
+  });
+
+  it('drain a connection that has been idle for `hold`', async () => {
+    const [host, client] = await pair((_req, res) => res.end(), { keepAlive: { advertise: 0, hold: 100 } });
+    await client.fetch();
+    await until(() => client.goaways.length === 2, 'GOAWAYs');
+    expect(await client.ended()).to.equal('fin');
+    await host.connection.closed;
+  });
+
+  it('keep a connection that is used within `hold`', async () => {
+    const [host, client] = await pair((_req, res) => res.end(), { keepAlive: { advertise: 0, hold: 150 } });
+    for (let i = 0; i < 6; i++) {
+      await client.fetch();
+      await new Promise((resolve) => setTimeout(resolve, 60));
+    }
+    expect(host.connection.state).to.equal('open');
+    expect(client.goaways).to.have.length(0);
+  });
+
+  it('find out that the peer is gone, if PINGs are asked for', async () => {
+    const [host, client] = await pair(
+      (_req, res) => res.end(),
+      { h2: { ping: { interval: 40, timeout: 60 } } },
+      { pingAck: 'manual' },
+    );
+    await client.fetch();
+    await client.expect('PING');
+    await host.connection.closed;
+  });
+
+  it('keep a peer that answers PINGs', async () => {
+    const [host, client] = await pair((_req, res) => res.end(), { h2: { ping: { interval: 30, timeout: 60 } } });
+    await client.fetch();
+    await until(
+      () =>
+        client.frames.filter((frame) => frame.type === FrameType.PING && (frame.flags & Flag.ACK) === 0).length >= 4,
+      'PINGs',
+    );
+    expect(host.connection.state).to.equal('open');
+  });
+});

@@ -1,0 +1,396 @@
+import type { ServerResponse } from 'node:http';
+import { expect } from 'chai';
+import { gracefulShutdown } from '../../src/core/shutdown.js';
+import { ErrorCode, MAX_STREAM_ID, readGoaway, Setting } from '../wire/h2-frames.js';
+import { Relay } from '../wire/relay.js';
+import { connect, pair, serve, until } from './serve.js';
+
+/** Held until the test lets them go. */
+function held(): {
+  readonly responses: ServerResponse[];
+  readonly handler: (req: unknown, res: ServerResponse) => void;
+} {
+  const responses: ServerResponse[] = [];
+  return { responses, handler: (_req, res) => responses.push(res) };
+}
+
+describe('draining an HTTP/2 connection', () => {
+  it('announces, measures the round trip, commits, and closes', async () => {
+    const [host, client] = await pair((_req, res) => res.end());
+    await client.fetch();
+    const done = gracefulShutdown(host.connection, { reason: 'moving' });
+    const first = await client.expect('GOAWAY');
+    const ping = await client.expect('PING', { after: first });
+    const second = await client.expect('GOAWAY', { after: ping });
+    expect(readGoaway(first)).to.deep.equal({
+      lastStreamId: MAX_STREAM_ID,
+      errorCode: ErrorCode.NO_ERROR,
+      debug: 'moving',
+    });
+    expect(readGoaway(second)).to.deep.equal({ lastStreamId: 1, errorCode: ErrorCode.NO_ERROR, debug: 'moving' });
+    expect(second.at - ping.at).to.be.at.least(9);
+    const report = await done;
+    expect(report).to.include({ outcome: 'drained', served: 0, aborted: 0, refused: 0 });
+    expect(report.rtt).to.be.above(0).and.below(100);
+    expect(client.violations).to.deep.equal([]);
+  });
+
+  it('says last-stream-id 0 when no stream was opened', async () => {
+    const [host, client] = await pair((_req, res) => res.end());
+    await client.expectAck('SETTINGS');
+    const done = gracefulShutdown(host.connection);
+    await client.ended();
+    expect(client.goaways.map((goaway) => goaway.lastStreamId)).to.deep.equal([MAX_STREAM_ID, 0]);
+    expect((await done).outcome).to.equal('drained');
+  });
+
+  for (const delayMs of [0, 25]) {
+    it(`serves what was on the wire when it began, ${2 * delayMs} ms away`, async () => {
+      const host = await serve((_req, res) => setTimeout(() => res.end('served'), 5));
+      const relay = await Relay.open({ port: host.port, delayMs });
+      const client = await connect(host, { port: relay.port });
+      await client.fetch();
+      const done = gracefulShutdown(host.connection);
+      // Written before the GOAWAY can have arrived.
+      const ids = [client.request(), client.request(), client.request()];
+      const streams = await Promise.all(ids.map((id) => client.response(id)));
+      expect(streams.map((stream) => stream.text)).to.deep.equal(['served', 'served', 'served']);
+      const report = await done;
+      expect(report).to.include({ outcome: 'drained', served: 3, refused: 0, aborted: 0 });
+      expect(report.rtt).to.be.at.least(2 * delayMs);
+      expect(client.goaways.at(-1)?.lastStreamId).to.equal(ids[2]);
+      await relay.close();
+    });
+  }
+
+  it('serves a stream that the client writes 3 ms after its ACK', async () => {
+    const [host, client] = await pair((_req, res) => res.end('late'));
+    await client.fetch();
+    const done = gracefulShutdown(host.connection);
+    await client.expect('PING');
+    await new Promise((resolve) => setTimeout(resolve, 3));
+    expect((await client.fetch()).text).to.equal('late');
+    expect(await done).to.include({ outcome: 'drained', served: 1, refused: 0 });
+  });
+
+  it('refuses streams above the final last-stream-id, and keeps HPACK and windows in step', async () => {
+    const { responses, handler } = held();
+    const [host, client] = await pair(handler);
+    const open = client.request({ headers: [['x-first', 'a']] });
+    await until(() => responses.length === 1, 'request');
+    const done = gracefulShutdown(host.connection);
+    const announced = await client.expect('GOAWAY');
+    const committed = await client.expect('GOAWAY', { after: announced });
+    expect(readGoaway(committed).lastStreamId).to.equal(open);
+    const late = client.request({ method: 'POST', body: 'x'.repeat(1_000), headers: [['x-new-in-table', 'b']] });
+    expect((await client.response(late)).reset).to.equal(ErrorCode.REFUSED_STREAM);
+    responses[0]?.end('still');
+    expect((await client.response(open)).text).to.equal('still');
+    expect(await done).to.include({ outcome: 'drained', served: 1, refused: 1, aborted: 0 });
+    expect(client.violations).to.deep.equal([]);
+  });
+
+  it('waits for the preface before it commits', async () => {
+    const [host, client] = await pair(
+      (_req, res) => res.end('first'),
+      {},
+      {
+        preface: false,
+        settingsAck: 'manual',
+        pingAck: 'manual',
+      },
+    );
+    await until(() => host.connections.length === 1, 'connection');
+    const done = gracefulShutdown(host.connection, { settle: 30 });
+    await new Promise((resolve) => setTimeout(resolve, 80));
+    expect(client.goaways.map((goaway) => goaway.lastStreamId)).to.deep.equal([MAX_STREAM_ID]);
+    const { PREFACE, encodeFrame, FrameType } = await import('../wire/h2-frames.js');
+    client.write(Buffer.concat([PREFACE, encodeFrame(FrameType.SETTINGS, 0, 0)]));
+    expect((await client.fetch()).text).to.equal('first');
+    expect(await done).to.include({ outcome: 'drained', served: 1 });
+  });
+
+  it('does not wait longer than `settle` for an ACK that never comes', async () => {
+    const [host, client] = await pair((_req, res) => res.end(), {}, { pingAck: 'manual' });
+    await client.fetch();
+    const report = gracefulShutdown(host.connection, { settle: 60, linger: 50 });
+    await client.expect('PING');
+    const [announced] = client.goaways;
+    await until(() => client.goaways.length === 2, 'second GOAWAY');
+    expect((client.goaways[1]?.at ?? 0) - (announced?.at ?? 0)).to.be.within(55, 400);
+    expect(await report).to.include({ outcome: 'drained', rtt: undefined });
+  });
+
+  it('takes an ACK into account that lay in the kernel while the loop stood still', async () => {
+    const { responses, handler } = held();
+    const [host, client] = await pair((req, res) => (req.url === '/hold' ? handler(req, res) : res.end('in time')));
+    client.request({ path: '/hold' });
+    await until(() => responses.length === 1, 'request');
+    const done = gracefulShutdown(host.connection, { settle: 50 });
+    // The client lives in this process as well, so its ACK and its request are written by hand, ahead of the stall.
+    await new Promise((resolve) => setTimeout(resolve, 2));
+    const late = client.request({ path: '/late' });
+    const until_ = performance.now() + 120;
+    while (performance.now() < until_);
+    expect((await client.response(late)).text).to.equal('in time');
+    responses[0]?.end();
+    expect(await done).to.include({ outcome: 'drained', served: 2, refused: 0 });
+  });
+
+  it('is over when the client just closes after the announcement', async () => {
+    const [host, client] = await pair((_req, res) => res.end(), {}, { pingAck: 'manual' });
+    await client.fetch();
+    const done = gracefulShutdown(host.connection);
+    await client.expect('GOAWAY');
+    client.end();
+    expect(await done).to.include({ outcome: 'drained', aborted: 0 });
+  });
+
+  it('is over when the client resets the connection after the announcement', async () => {
+    const [host, client] = await pair((_req, res) => res.end(), {}, { pingAck: 'manual' });
+    await client.fetch();
+    const done = gracefulShutdown(host.connection);
+    await client.expect('GOAWAY');
+    client.reset();
+    expect(await done).to.include({ outcome: 'drained', aborted: 0 });
+  });
+
+  it("ends as 'peer' when the client leaves with a request open", async () => {
+    const { responses, handler } = held();
+    const [host, client] = await pair(handler);
+    client.request({ path: '/lost' });
+    await until(() => responses.length === 1, 'request');
+    const done = gracefulShutdown(host.connection);
+    await client.expect('GOAWAY');
+    client.reset();
+    const report = await done;
+    expect(report).to.include({ outcome: 'peer', aborted: 1, served: 0 });
+    expect(report.cut.map(({ method, path }) => [method, path])).to.deep.equal([['GET', '/lost']]);
+  });
+
+  it("ends as 'peer' when the client breaks the protocol with a request open", async () => {
+    const { responses, handler } = held();
+    const [host, client] = await pair(handler);
+    client.request();
+    await until(() => responses.length === 1, 'request');
+    const done = gracefulShutdown(host.connection, { linger: 50 });
+    await client.expect('GOAWAY');
+    client.frame(0, 0, 0, Buffer.from('DATA on stream 0'));
+    expect(await done).to.include({ outcome: 'peer', aborted: 1 });
+    expect(client.goaways.at(-1)?.errorCode).to.equal(ErrorCode.PROTOCOL_ERROR);
+  });
+
+  it('finishes a response that is blocked on flow control', async () => {
+    const [host, client] = await pair((_req, res) => res.end(Buffer.alloc(200_000)), {}, { credit: 'manual' });
+    const id = client.request();
+    await until(() => client.stream(id).receiveWindow === 0, 'empty window');
+    const done = gracefulShutdown(host.connection);
+    await until(() => client.goaways.length === 2, 'second GOAWAY');
+    client.windowUpdate(0, 200_000);
+    client.windowUpdate(id, 200_000);
+    const { body } = await client.response(id);
+    expect(body.reduce((sum, part) => sum + part.length, 0)).to.equal(200_000);
+    expect(await done).to.include({ outcome: 'drained', served: 1 });
+  });
+
+  it('announces ahead of megabytes that are queued', async () => {
+    const size = 24_000_000;
+    const settings = [[Setting.INITIAL_WINDOW_SIZE, size]] as const;
+    const [host, client] = await pair((_req, res) => res.end(Buffer.alloc(size)), {}, { settings });
+    client.windowUpdate(0, size);
+    client.transport.socket.pause();
+    const id = client.request();
+    await until(() => host.connections.length === 1 && host.connection.socket.writableLength > 0, 'full socket');
+    let written = 0;
+    await until(() => {
+      const before = written;
+      written = host.connection.socket.bytesWritten;
+      return before === written;
+    }, 'standstill');
+    const done = gracefulShutdown(host.connection);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    client.transport.socket.resume();
+    const goaway = await client.expect('GOAWAY');
+    const ahead = client.frames
+      .slice(0, client.frames.indexOf(goaway))
+      .reduce((sum, frame) => sum + frame.payload.length, 0);
+    expect(ahead).to.be.at.most(written);
+    expect((await client.response(id)).ended).to.equal(true);
+    expect(await done).to.include({ outcome: 'drained', served: 1 });
+  });
+
+  it('waits for an upload, and serves it', async () => {
+    const [host, client] = await pair((req, res) => {
+      let size = 0;
+      req.on('data', (chunk: Buffer) => {
+        size += chunk.length;
+      });
+      req.on('end', () => res.end(String(size)));
+    });
+    const id = client.request({ method: 'POST', open: true });
+    client.data(id, 'half ');
+    await until(() => host.connection.active === 1, 'request');
+    const done = gracefulShutdown(host.connection);
+    await until(() => client.goaways.length === 2, 'second GOAWAY');
+    client.data(id, 'done', true);
+    expect((await client.response(id)).text).to.equal('9');
+    expect(await done).to.include({ outcome: 'drained', served: 1 });
+  });
+
+  it('is not held up by a client that never finishes a request whose answer is complete', async () => {
+    const [host, client] = await pair((_req, res) => res.end('enough'));
+    const id = client.request({ method: 'POST', open: true });
+    expect((await client.response(id)).text).to.equal('enough');
+    const report = await gracefulShutdown(host.connection, { timeout: 2_000 });
+    expect(report).to.include({ outcome: 'drained', served: 1 });
+    expect(client.stream(id).reset).to.equal(ErrorCode.NO_ERROR);
+  });
+
+  it('cuts what is open at the deadline, and says so', async () => {
+    const { responses, handler } = held();
+    const [host, client] = await pair(handler);
+    const ids = [client.request({ path: '/1' }), client.request({ path: '/2' })];
+    await until(() => responses.length === 2, 'requests');
+    responses[1]?.write('begun');
+    const report = await gracefulShutdown(host.connection, { timeout: 100 });
+    expect(report).to.include({ outcome: 'forced', aborted: 2, served: 0 });
+    expect(report.cut.map((cut) => cut.path)).to.deep.equal(['/1', '/2']);
+    expect(report.duration).to.be.within(95, 600);
+    await client.ended();
+    expect(ids.map((id) => client.stream(id).reset)).to.deep.equal([ErrorCode.CANCEL, ErrorCode.CANCEL]);
+    expect(client.goaways.at(-1)?.lastStreamId).to.equal(ids[1]);
+  });
+
+  it('cuts at the deadline even if the client reads nothing', async () => {
+    const [host, client] = await pair(
+      (_req, res) => res.end(Buffer.alloc(8_000_000)),
+      {},
+      {
+        settings: [[Setting.INITIAL_WINDOW_SIZE, 16_000_000]],
+      },
+    );
+    client.windowUpdate(0, 16_000_000);
+    client.transport.socket.pause();
+    client.request();
+    await until(() => host.connection.active === 1, 'request');
+    const report = await gracefulShutdown(host.connection, { timeout: 100 });
+    expect(report).to.include({ outcome: 'forced', aborted: 1 });
+    expect(report.duration).to.be.within(95, 900);
+  });
+
+  it('begun in a handler serves that handler', async () => {
+    let report: Promise<unknown> | undefined;
+    const [host, client] = await pair((_req, res) => {
+      report = gracefulShutdown(host.connection);
+      setTimeout(() => res.end('me too'), 20);
+    });
+    expect((await client.fetch()).text).to.equal('me too');
+    expect(await report).to.include({ outcome: 'drained', served: 1 });
+  });
+
+  it('asked for twice is one drain, and the shorter deadline wins', async () => {
+    const { responses, handler } = held();
+    const [host, client] = await pair(handler);
+    client.request();
+    await until(() => responses.length === 1, 'request');
+    const first = gracefulShutdown(host.connection, { timeout: 30_000 });
+    const second = gracefulShutdown(host.connection, { timeout: 100 });
+    expect(await first).to.include({ outcome: 'forced', aborted: 1 });
+    expect(await second).to.equal(await first);
+    expect(client.goaways.filter((goaway) => goaway.lastStreamId === MAX_STREAM_ID)).to.have.length(1);
+  });
+
+  it('serves streams that the client keeps opening between the GOAWAYs', async () => {
+    const host = await serve((_req, res) => setTimeout(() => res.end(), 3));
+    const relay = await Relay.open({ port: host.port, delayMs: 15 });
+    const client = await connect(host, { port: relay.port });
+    await client.fetch();
+    const done = gracefulShutdown(host.connection);
+    const ids: number[] = [];
+    while (client.goaways.length < 2) {
+      ids.push(client.request());
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    const last = client.goaways.at(-1)?.lastStreamId ?? 0;
+    await client.ended();
+    for (const stream of ids.map((id) => client.stream(id))) {
+      if (stream.id <= last) expect([stream.id, stream.status, stream.ended]).to.deep.equal([stream.id, 200, true]);
+      else expect([stream.id, stream.status]).to.deep.equal([stream.id, undefined]);
+    }
+    expect(await done).to.include({ outcome: 'drained', served: ids.filter((id) => id <= last).length });
+    await relay.close();
+  });
+
+  it('lets a slow reader have the tail of the last response', async () => {
+    const host = await serve((_req, res) => res.end(Buffer.alloc(600_000)));
+    const relay = await Relay.open({ port: host.port, bytesPerSecond: 1_000_000 });
+    const client = await connect(host, { port: relay.port, settings: [[Setting.INITIAL_WINDOW_SIZE, 1_000_000]] });
+    client.windowUpdate(0, 1_000_000);
+    const id = client.request();
+    await until(() => client.stream(id).body.length > 0, 'first bytes');
+    const done = gracefulShutdown(host.connection, { linger: 300 });
+    const { body } = await client.response(id);
+    expect(body.reduce((sum, part) => sum + part.length, 0)).to.equal(600_000);
+    expect((await done).outcome).to.equal('drained');
+    expect(client.transport.wasReset).to.equal(false);
+    await relay.close();
+  });
+
+  it('ends its lingering as soon as the client has read everything', async () => {
+    const [host, client] = await pair((_req, res) => res.end());
+    await client.fetch();
+    const report = await gracefulShutdown(host.connection, { linger: 2_000 });
+    expect(report.phases.linger).to.be.below(500);
+  });
+
+  it("is what follows a client's own GOAWAY", async () => {
+    const { responses, handler } = held();
+    const [host, client] = await pair(handler);
+    const id = client.request();
+    await until(() => responses.length === 1, 'request');
+    client.goaway(0, ErrorCode.NO_ERROR);
+    await client.expect('GOAWAY');
+    responses[0]?.end('still answered');
+    expect((await client.response(id)).text).to.equal('still answered');
+    await client.ended();
+    await host.connection.closed;
+    expect(host.connection.counts).to.include({ served: 1, aborted: 0 });
+  });
+
+  it('works over TLS', async () => {
+    const [host, client] = await pair((_req, res) => setTimeout(() => res.end('tls'), 10), { tls: true });
+    await client.fetch();
+    await until(() => host.connection.active === 0, 'end of the first');
+    const done = gracefulShutdown(host.connection);
+    const ids = [client.request(), client.request()];
+    const streams = await Promise.all(ids.map((id) => client.response(id)));
+    expect(streams.map((stream) => stream.text)).to.deep.equal(['tls', 'tls']);
+    expect(await client.ended()).to.equal('fin');
+    expect(await done).to.include({ outcome: 'drained', served: 2 });
+  });
+
+  it('counts every request once', async () => {
+    const { responses, handler } = held();
+    const [host, client] = await pair(handler);
+    const ids = ['/served', '/cancelled', '/aborted', '/destroyed'].map((path) => client.request({ path }));
+    await until(() => responses.length === 4, 'requests');
+    const done = gracefulShutdown(host.connection, { timeout: 250 });
+    client.request({ headers: [['Upper', 'malformed']] });
+    responses[0]?.end();
+    client.rst(ids[1] ?? 0, ErrorCode.CANCEL);
+    responses[3]?.destroy();
+    await until(() => client.goaways.length === 2, 'second GOAWAY');
+    client.request({ path: '/refused' });
+    const report = await done;
+    expect(report).to.include({
+      served: 1,
+      cancelled: 1,
+      aborted: 2,
+      malformed: 1,
+      refused: 1,
+      unserved: 0,
+      outcome: 'forced',
+    });
+    expect(host.connection.active).to.equal(0);
+  });
+});
