@@ -8,5 +8,6 @@ export type { ConnectionConditions, ConnectionFilter, Registry } from './core/re
 export type { CutRequest, DrainOutcome, DrainReport, DrainSummary, RequestCounts } from './core/report.js';
 export { type DrainOptions, gracefulShutdown } from './core/shutdown.js';
 export type { H1Options } from './h1/options.js';
+export type { H2Options } from './h2/options.js';
 export type { ServerOptions } from './options.js';
 export { createServer, type Server, type ShutdownOptions } from './server.js';

@@ -18,6 +18,10 @@ type ServerInternals = { httpAllowHalfOpen?: boolean };
 type RequestInternals = { _dump?: () => void };
 type ResponseInternals = {
   _keepAliveTimeout?: number;
+  _sent100?: boolean;
+  _last?: boolean;
+  _header?: string | null;
+  _headerSent?: boolean;
   _storeHeader?: StoreHeader;
   _send?: (data: string, encoding?: string, callback?: () => void) => boolean;
   _writeRaw?: (data: unknown) => boolean;
@@ -70,6 +74,23 @@ export function storeHeader(res: ServerResponse, firstLine: string, headers: unk
   (OutgoingMessage.prototype as unknown as { _storeHeader: StoreHeader })._storeHeader.call(res, firstLine, headers);
 }
 
+/** A head that has been formatted but waits to be sent with the first body bytes; `undefined`: there is none. */
+export function formattedHead(res: ServerResponse): string | undefined {
+  const { _header, _headerSent } = res as unknown as ResponseInternals;
+  return _header && !_headerSent ? _header : undefined;
+}
+
+/** Puts another head in the place of the formatted one. After this response the connection ends. */
+export function replaceHead(res: ServerResponse, head: string): void {
+  res.shouldKeepAlive = false;
+  Object.assign(res as unknown as ResponseInternals, { _header: head, _last: true });
+}
+
+/** Whether a 100 (Continue) was sent for this response's request. */
+export function sentContinue(res: ServerResponse): boolean {
+  return (res as unknown as ResponseInternals)._sent100 === true;
+}
+
 /** Hands a formatted head to the socket at once instead of with the first body bytes. */
 export function sendHead(res: ServerResponse): void {
   (res as unknown as Required<ResponseInternals>)._send('');
@@ -97,7 +118,9 @@ function missingInternals(): string[] {
     for (const name of ['_storeHeader', '_send', '_writeRaw'] as const) {
       need(typeof internals[name] === 'function', `OutgoingMessage.${name}`);
     }
-    need('_keepAliveTimeout' in res, 'ServerResponse._keepAliveTimeout');
+    for (const name of ['_keepAliveTimeout', '_sent100', '_last', '_header', '_headerSent']) {
+      need(name in res, `ServerResponse.${name}`);
+    }
     let hooked = false;
     hookStoreHeader(res, function (this: ServerResponse, firstLine, headers) {
       hooked = true;

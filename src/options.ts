@@ -3,11 +3,12 @@
  */
 import { constants } from 'node:crypto';
 import type { ServerOpts as NetServerOpts } from 'node:net';
-import type { TlsOptions } from 'node:tls';
+import type { SecureContextOptions, TlsOptions } from 'node:tls';
 import { type KeepAliveOptions, type KeepAliveSettings, keepAliveSettings } from './core/keep-alive.js';
-import { duration, ERR_OPTION, flag, optionsObject } from './core/options.js';
+import { duration, ERR_OPTION, flag, integer, optionsObject } from './core/options.js';
 import { type DrainOptions, type DrainSettings, drainSettings } from './core/shutdown.js';
 import { type H1Options, type H1Settings, h1Settings } from './h1/options.js';
+import { type H2Options, type H2Settings, h2Settings } from './h2/options.js';
 
 /**
  * Options of `createServer`: those of `tls.createServer` (key, cert, …; ALPN is lastcall's own), and:
@@ -17,8 +18,8 @@ export interface ServerOptions extends Omit<TlsOptions, 'ALPNProtocols' | 'ALPNC
   cleartext?: boolean;
   /** Limits of HTTP/1.1 connections. */
   h1?: H1Options;
-  /** `false`: HTTP/1.1 only, in ALPN too. The environment's LASTCALL_H2=off does the same. */
-  h2?: false;
+  /** Limits of HTTP/2 connections; `false`: HTTP/1.1 only, in ALPN too, as with LASTCALL_H2=off in the environment. */
+  h2?: H2Options | false;
   /** Defaults for every drain of this server. */
   drain?: DrainOptions;
   /** How long idle connections are kept, and what clients are told about it. */
@@ -30,9 +31,10 @@ export interface ServerOptions extends Omit<TlsOptions, 'ALPNProtocols' | 'ALPNC
 /** Every option checked, every default in place. */
 export interface ServerSettings {
   /** `undefined`: cleartext. */
-  readonly tls: TlsOptions | undefined;
+  tls: TlsOptions | undefined;
   readonly h1: H1Settings;
-  readonly h2: boolean;
+  /** `undefined`: HTTP/1.1 only. */
+  readonly h2: H2Settings | undefined;
   readonly drain: DrainOptions;
   readonly recycling: DrainSettings;
   keepAlive: KeepAliveSettings;
@@ -74,40 +76,97 @@ const TLS_OPTIONS = [
   'ticketKeys',
 ];
 
-/** Any one of these is TLS material. */
+/** Any one of these is enough to shake hands. */
 const TLS_MATERIAL = ['cert', 'pfx', 'SNICallback', 'secureContext', 'pskCallback'] as const;
 
+/** What belongs to one certificate: new material replaces all of it. */
+const CERTIFICATE_OPTIONS = ['cert', 'key', 'passphrase', 'pfx', 'privateKeyEngine', 'privateKeyIdentifier'] as const;
+
 export function serverSettings(options: ServerOptions): ServerSettings {
-  optionsObject('options', options, [...OWN_OPTIONS, ...TLS_OPTIONS]);
-  drainSettings(options.drain);
+  const given = optionsObject('options', options, [...OWN_OPTIONS, ...TLS_OPTIONS]) as ServerOptions;
+  drainSettings(given.drain);
   return {
-    tls: flag('cleartext', options.cleartext, false) ? undefined : tlsOptions(options),
-    h1: h1Settings(options.h1),
-    h2: flag('h2', options.h2, true) && process.env.LASTCALL_H2 !== 'off',
-    drain: options.drain ?? {},
-    recycling: drainSettings({ ...options.drain, timeout: Infinity }),
-    keepAlive: keepAliveSettings(options.keepAlive),
+    tls: flag('cleartext', given.cleartext, false) ? noTls(given) : tlsOptions(given),
+    h1: h1Settings(given.h1),
+    h2: http2(given.h2),
+    drain: given.drain ?? {},
+    recycling: drainSettings({ ...given.drain, timeout: Infinity }),
+    keepAlive: keepAliveSettings(given.keepAlive),
   };
 }
 
-function tlsOptions(options: ServerOptions): TlsOptions {
-  if (TLS_MATERIAL.every((name) => options[name as keyof ServerOptions] === undefined)) {
-    throw Object.assign(
-      new TypeError(
-        `no TLS material: give options key and cert (or one of ${TLS_MATERIAL.slice(1).join(', ')}), or cleartext: true`,
-      ),
-      { code: ERR_OPTION },
-    );
+/** Bad options throw on a server that is switched off too. */
+function http2(options: H2Options | false | undefined): H2Settings | undefined {
+  const settings = options === false ? undefined : h2Settings(options);
+  return process.env.LASTCALL_H2 === 'off' ? undefined : settings;
+}
+
+/** A server with a certificate that talks cleartext is a mistake. */
+function noTls(options: ServerOptions): undefined {
+  for (const name of [...TLS_MATERIAL, 'key'] as const) {
+    if (options[name] !== undefined) {
+      throw optionError(`option ${name} contradicts cleartext: true`);
+    }
   }
+}
+
+function tlsOptions(options: ServerOptions): TlsOptions {
+  requireMaterial(options);
   const tls: TlsOptions = {};
   for (const name of TLS_OPTIONS as (keyof TlsOptions)[]) {
     const value = options[name as keyof ServerOptions];
     if (value !== undefined) Object.assign(tls, { [name]: value });
   }
   return {
-    minVersion: 'TLSv1.2',
-    ...tls,
-    secureOptions: (options.secureOptions ?? 0) | constants.SSL_OP_NO_RENEGOTIATION,
+    ...secureDefaults(tls),
     handshakeTimeout: duration('handshakeTimeout', options.handshakeTimeout, 10_000, { min: 1 }),
   };
+}
+
+/**
+ * Options for a new secure context of a running server: what isn't given stays as it was, and a certificate comes with
+ * everything that belongs to it.
+ */
+export function renewedContext(before: TlsOptions, options: SecureContextOptions): SecureContextOptions {
+  const given = optionsObject('setSecureContext', options, TLS_OPTIONS) as SecureContextOptions;
+  const kept: TlsOptions = { ...before };
+  if (CERTIFICATE_OPTIONS.some((name) => given[name] !== undefined)) {
+    for (const name of CERTIFICATE_OPTIONS) delete kept[name];
+    requireMaterial(given);
+  }
+  return secureDefaults({ ...kept, ...given });
+}
+
+/** TLS 1.2 and up, and no renegotiation. */
+function secureDefaults(tls: TlsOptions): TlsOptions {
+  const secureOptions = integer('secureOptions', tls.secureOptions, 0, 0, 2 ** 32 - 1);
+  return {
+    // Node refuses minVersion beside the older secureProtocol.
+    ...(tls.secureProtocol === undefined && { minVersion: 'TLSv1.2' }),
+    ...tls,
+    secureOptions: Number(BigInt(secureOptions) | BigInt(constants.SSL_OP_NO_RENEGOTIATION)),
+  };
+}
+
+function requireMaterial(
+  options: SecureContextOptions & Pick<ServerOptions, 'SNICallback' | 'pskCallback' | 'secureContext'>,
+): void {
+  if (TLS_MATERIAL.every((name) => options[name] === undefined)) {
+    throw optionError(
+      `no TLS material: give options key and cert (or one of ${TLS_MATERIAL.slice(1).join(', ')}), or cleartext: true`,
+    );
+  }
+  if (options.cert !== undefined && options.key === undefined && options.privateKeyIdentifier === undefined) {
+    throw optionError('no TLS material: option cert is given without its key');
+  }
+}
+
+/** What OpenSSL says about a key, a certificate or another TLS option that it can't use. */
+export function tlsMaterialError(cause: unknown): TypeError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return optionError(`TLS options can't be used, look at key and cert first: ${reason}`, { cause });
+}
+
+function optionError(message: string, options?: ErrorOptions): TypeError {
+  return Object.assign(new TypeError(message, options), { code: ERR_OPTION });
 }

@@ -3,14 +3,18 @@
  * handler throws or rejects caught and reported. The same for every protocol.
  */
 import { AsyncResource } from 'node:async_hooks';
+import { channel } from 'node:diagnostics_channel';
 import type { EventEmitter } from 'node:events';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { LiveConnection } from './core/connection.js';
 import type { RequestEvent, RequestHost } from './core/host.js';
 import { beginHandling, endHandling } from './core/self-wait.js';
 
-/** Gives requests to the listeners of a server. */
+/** The type of the async resource that every request runs in. */
+const RESOURCE = 'LASTCALLREQUEST';
+
+/** Gives requests to the listeners of a server. Those of HTTP/1.1 have been emitted by node:http already. */
 export class Application implements RequestHost {
   readonly #server: EventEmitter;
 
@@ -18,42 +22,39 @@ export class Application implements RequestHost {
     this.#server = server;
   }
 
-  request(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): void {
-    // Streams decoded from one read share an execution context: without a resource of its own, what one handler puts
-    // into an AsyncLocalStorage would be there for the next.
-    const context = new AsyncResource('LASTCALLREQUEST');
-    try {
-      context.runInAsyncScope(this.#call, this, connection, event, req, res);
-    } catch (error) {
-      this.#failed(connection, error, req, res);
-    }
+  request(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): AsyncResource {
+    // Pipelined requests, like streams decoded from one read, share an execution context: without a resource of its
+    // own, what one handler puts into an AsyncLocalStorage would be there for the next.
+    const context = new AsyncResource(RESOURCE);
+    context.runInAsyncScope(this.deliver, this, connection, event, req, res);
+    return context;
   }
 
-  #call(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): void {
+  /** `request` in the async context of the caller. */
+  deliver(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): void {
     const listeners = this.#server.rawListeners(event);
     if (listeners.length === 0) {
       res.writeHead(404).end();
       return;
     }
-    const outer = beginHandling(connection);
-    try {
-      for (const listener of listeners) {
-        const result: unknown = listener.call(this.#server, req, res);
-        if (isThenable(result)) result.then(undefined, (error: unknown) => this.#failed(connection, error, req, res));
-      }
-    } finally {
-      endHandling(outer);
-    }
+    const failed = (error: unknown): void => this.#failed(connection, error, req, res);
+    this.#call(connection, listeners, failed, req, res);
   }
 
   upgrade(
-    _connection: LiveConnection,
+    connection: LiveConnection,
     event: 'upgrade' | 'connect',
     req: IncomingMessage,
     stream: Duplex,
     head: Buffer,
   ): boolean {
-    return new AsyncResource('LASTCALLREQUEST').runInAsyncScope(() => this.#server.emit(event, req, stream, head));
+    const listeners = this.#server.rawListeners(event);
+    const failed = (error: unknown): void => {
+      this.#report(error, req);
+      stream.destroy();
+    };
+    new AsyncResource(RESOURCE).runInAsyncScope(() => this.#call(connection, listeners, failed, req, stream, head));
+    return listeners.length > 0;
   }
 
   clientError(_connection: LiveConnection, error: Error & { code?: string }, stream: Duplex): boolean {
@@ -64,11 +65,24 @@ export class Application implements RequestHost {
     return this.#server.listenerCount(event) > 0;
   }
 
+  // biome-ignore lint/complexity/noBannedTypes: what EventEmitter calls its listeners
+  #call(connection: LiveConnection, listeners: Function[], failed: (error: unknown) => void, ...args: unknown[]): void {
+    const outer = beginHandling(connection);
+    try {
+      for (const listener of listeners) {
+        const result: unknown = listener.apply(this.#server, args);
+        if (isThenable(result)) result.then(undefined, failed);
+      }
+    } catch (error) {
+      failed(error);
+    } finally {
+      endHandling(outer);
+    }
+  }
+
   /** A handler failed: its client gets a 500, or an answer that is visibly cut; the process goes on. */
   #failed(connection: LiveConnection, error: unknown, req: IncomingMessage, res: ServerResponse): void {
-    if (!this.#server.emit('handlerError', error, req, res)) {
-      console.error(`lastcall: the handler of ${req.method} ${req.url} failed:`, error);
-    }
+    this.#report(error, req, res);
     if (res.writableEnded || res.destroyed) return;
     if (!res.headersSent) {
       for (const name of res.getHeaderNames()) res.removeHeader(name);
@@ -78,6 +92,54 @@ export class Application implements RequestHost {
     } else {
       connection.destroy();
     }
+  }
+
+  #report(error: unknown, req: IncomingMessage, res?: ServerResponse): void {
+    if (!this.#server.emit('handlerError', error, req, res)) {
+      console.error(`lastcall: the handler of ${req.method} ${req.url} failed:`, error);
+    }
+  }
+}
+
+const requestStarted = channel('http.server.request.start');
+const responseFinished = channel('http.server.response.finish');
+
+/**
+ * The host of requests that node:http didn't parse: they pass through the http.Server behind, and on its diagnostics
+ * channels, as if it had. So tracing that hooks Node's http sees every protocol alike.
+ */
+export class EmittedByHttp extends Application {
+  readonly #events: EventEmitter;
+  readonly #http: HttpServer;
+
+  /** @param http its request listeners give what they get to `deliver` */
+  constructor(server: EventEmitter, http: HttpServer) {
+    super(server);
+    this.#events = server;
+    this.#http = http;
+  }
+
+  override request(
+    connection: LiveConnection,
+    event: RequestEvent,
+    req: IncomingMessage,
+    res: ServerResponse,
+  ): AsyncResource {
+    const context = new AsyncResource(RESOURCE);
+    context.runInAsyncScope(this.#emit, this, connection, event, req, res);
+    return context;
+  }
+
+  #emit(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): void {
+    if (requestStarted.hasSubscribers || responseFinished.hasSubscribers) {
+      const message = { request: req, response: res, socket: req.socket, server: this.#http };
+      requestStarted.publish(message);
+      res.once('finish', () => responseFinished.publish(message));
+    }
+    if (this.#http.timeout > 0 && this.listensFor('timeout')) {
+      res.on('timeout', () => this.#events.emit('timeout', req.socket));
+    }
+    if (!this.#http.emit(event, req, res)) this.deliver(connection, event, req, res);
   }
 }
 

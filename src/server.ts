@@ -1,40 +1,39 @@
 /**
- * createServer: one net.Server accepts, an unlistening tls.Server shakes hands, and each socket goes to the driver of
- * the protocol that its client chose. What a protocol does is decided in h1/ and h2/, what a drain is in core/.
+ * createServer: a net.Server that has what http.Server and https.Server have, and drains. It accepts; each socket finds
+ * its protocol in handshake.ts and goes to that protocol's driver, and its requests come back through requests.ts.
  */
 import type { Server as HttpServer, IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
-import {
-  createServer as createTlsServer,
-  type SecureContextOptions,
-  type TLSSocket,
-  type Server as TlsServer,
-} from 'node:tls';
-import { connectionOfSocket, LiveConnection, type Protocol } from './core/connection.js';
+import type { Duplex } from 'node:stream';
+import type { SecureContextOptions, Server as TlsServer } from 'node:tls';
+import { LiveConnection, type Protocol } from './core/connection.js';
 import type { RequestEvent } from './core/host.js';
 import { keepAliveSettings } from './core/keep-alive.js';
+import { liveConnectionOf } from './core/lookup.js';
 import { duration, integer } from './core/options.js';
 import { type ConnectionFilter, Registry } from './core/registry.js';
-import { type DrainSummary, summarize } from './core/report.js';
+import type { DrainSummary } from './core/report.js';
 import { type DrainOptions, type DrainSettings, drain, drainSettings } from './core/shutdown.js';
-import { now } from './core/timing.js';
 import { Forwarding } from './forward.js';
 import { type H1Context, h1ConnectionOf } from './h1/connection.js';
 import { attachH1, createH1Server } from './h1/server.js';
-import { createBuiltinH2Server } from './h2/builtin.js';
-import { rawSocketOf } from './node-internals.js';
-import { type ServerOptions, type ServerSettings, serverSettings } from './options.js';
-import { Application } from './requests.js';
-import { sniffProtocol } from './sniff.js';
+import { attachH2, type H2Context } from './h2/connection.js';
+import { Handshakes } from './handshake.js';
+import {
+  renewedContext,
+  type ServerOptions,
+  type ServerSettings,
+  serverSettings,
+  tlsMaterialError,
+} from './options.js';
+import { Application, EmittedByHttp } from './requests.js';
+import { Stop } from './stop.js';
 
 /** The whole budget of a shutdown, in ms: within Kubernetes' 30 s. */
 const SHUTDOWN_TIMEOUT = 25_000;
 
 /** How long `close()` lets an idle connection bring one more request, in ms. */
 const CLOSE_IDLE_WAIT = 1_000;
-
-/** How many event-loop turns without a new connection mean that the accept queue is empty. */
-const QUIET_TURNS = 2;
 
 /** Options of `server.shutdown`: those of a drain; `timeout` is the whole budget, default 25,000 ms. */
 export type ShutdownOptions = DrainOptions;
@@ -52,13 +51,12 @@ export class Server extends NetServer {
   readonly #settings: ServerSettings;
   readonly #application: Application;
   readonly #http: HttpServer;
-  readonly #tls: TlsServer | undefined;
+  readonly #handshakes: Handshakes;
   readonly #h1: H1Context;
-  readonly #builtin;
+  readonly #h2: H2Context | undefined;
   readonly #forwarding = new Forwarding(this);
-  #shutdown: Promise<DrainSummary> | undefined;
-  /** How connections that are accepted during a shutdown are drained. */
-  #accepting: DrainSettings | undefined;
+  /** The shutdown under way. */
+  #stop: Stop | undefined;
 
   constructor(settings: ServerSettings) {
     super({ allowHalfOpen: false, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
@@ -71,9 +69,11 @@ export class Server extends NetServer {
       keepAlive: settings.keepAlive,
       recycling: settings.recycling,
     };
-    this.#builtin = createBuiltinH2Server(this.#application);
-    this.#tls = settings.tls && this.#createTls(settings);
-    this.#forwardEvents();
+    this.#h2 = settings.h2 && { ...this.#h1, host: new EmittedByHttp(this, this.#http), settings: settings.h2 };
+    this.#handshakes = new Handshakes(settings, this, this.#forwarding, (connection, socket, protocol) =>
+      this.#begin(connection, socket, protocol),
+    );
+    this.#receiveFromHttp();
     this.on('connection', (socket: Socket) => this.#accept(socket));
   }
 
@@ -84,7 +84,9 @@ export class Server extends NetServer {
     return this.#settings.h1.headersTimeout;
   }
   set headersTimeout(ms: number) {
-    this.#settings.h1.headersTimeout = duration('headersTimeout', ms, 0);
+    const { h1, h2 } = this.#settings;
+    h1.headersTimeout = duration('headersTimeout', ms, 0);
+    if (h2 !== undefined) h2.headersTimeout = h1.headersTimeout;
   }
 
   /** ms for a whole request (0: no limit). */
@@ -119,12 +121,16 @@ export class Server extends NetServer {
     this.#http.maxHeadersCount = count;
   }
 
-  /** ms of inactivity after which an HTTP/1.1 socket emits 'timeout' and, without a listener, is destroyed (0: never). */
+  /**
+   * ms of inactivity after which an HTTP/1.1 socket or an HTTP/2 stream of a new connection is closed, unless somebody
+   * listens for 'timeout' (0: never).
+   */
   get timeout(): number {
     return this.#http.timeout;
   }
   set timeout(ms: number) {
     this.#http.timeout = duration('timeout', ms, 0);
+    if (this.#settings.h2 !== undefined) this.#settings.h2.timeout = ms;
   }
 
   setTimeout(ms?: number | ((socket: Socket) => void), callback?: (socket: Socket) => void): this {
@@ -137,8 +143,8 @@ export class Server extends NetServer {
   /** Drains the connections that have no request in flight. */
   closeIdleConnections(): void {
     const settings = this.#drainSettings({ idleWait: 0 });
-    for (const connection of this.connections) {
-      if (connection.active === 0 && connection instanceof LiveConnection) void drain(connection, settings);
+    for (const connection of this.connections.live()) {
+      if (connection.active === 0) void drain(connection, settings);
     }
   }
 
@@ -147,9 +153,20 @@ export class Server extends NetServer {
     for (const connection of this.connections) connection.destroy();
   }
 
-  /** New certificates for new connections; live ones keep theirs. */
+  /**
+   * New certificates for new connections; live ones keep theirs. TLS options that aren't given stay as they were.
+   *
+   * @throws {TypeError} ERR_LASTCALL_OPTION when the key or the certificate can't be used; then the old ones stay
+   */
   setSecureContext(options: SecureContextOptions): void {
-    this.#tlsServer('setSecureContext').setSecureContext(options);
+    const tls = this.#tlsServer('setSecureContext');
+    const renewed = renewedContext(this.#settings.tls ?? {}, options);
+    try {
+      tls.setSecureContext(renewed);
+    } catch (error) {
+      throw tlsMaterialError(error);
+    }
+    this.#settings.tls = { ...this.#settings.tls, ...renewed };
   }
 
   addContext(hostname: string, context: SecureContextOptions): void {
@@ -172,27 +189,33 @@ export class Server extends NetServer {
    * @throws {TypeError} ERR_LASTCALL_OPTION for a filter that is empty or unknown, or an option of the wrong type
    * @throws {RangeError} ERR_LASTCALL_OPTION for an option out of its range
    */
-  async drain(filter: ConnectionFilter, options: DrainOptions = {}): Promise<DrainSummary> {
+  drain(filter: ConnectionFilter, options: DrainOptions = {}): Promise<DrainSummary> {
     return this.connections.drain(filter, this.#drainSettings(options));
   }
 
   /**
    * Stops accepting, drains every connection, and resolves when nothing is left; nothing keeps the process alive then.
-   * Calling it again joins the shutdown under way: the shorter limits win.
+   * Connections that wait to be accepted are taken in first. Calling it again joins the shutdown under way: the shorter
+   * limits win.
    *
    * @param options.timeout ms for all of it, lingering included (default 25,000); then what is left is cut
    */
   shutdown(options: ShutdownOptions = {}): Promise<DrainSummary> {
-    const settings = drainSettings(options, 'shutdown', { ...this.#settings.drain, timeout: SHUTDOWN_TIMEOUT });
-    this.#accepting = settings;
-    for (const connection of this.#live()) void drain(connection, settings);
-    this.#shutdown ??= this.#drainEverything(settings);
-    return this.#shutdown;
+    const given = drainSettings(options, 'shutdown', { ...this.#settings.drain, timeout: SHUTDOWN_TIMEOUT });
+    const settings = { ...given, budget: given.timeout };
+    if (this.#stop !== undefined) {
+      this.#stop.join(settings);
+      return this.#stop.done;
+    }
+    const stop = new Stop(this.connections, settings, () => this.#closeListener());
+    this.#stop = stop;
+    stop.run();
+    return stop.done;
   }
 
   /** `shutdown`, with at most a second for idle connections to bring one more request. */
   override close(callback?: (error?: Error) => void): this {
-    if (!this.listening) {
+    if (!this.listening && this.#stop === undefined) {
       super.close(callback);
       return this;
     }
@@ -201,116 +224,59 @@ export class Server extends NetServer {
     return this;
   }
 
-  async #drainEverything(settings: DrainSettings): Promise<DrainSummary> {
-    const from = now();
-    const reports = this.#live().map((connection) => drain(connection, settings));
-    const onOpen = (connection: unknown): void => {
-      if (connection instanceof LiveConnection) reports.push(drain(connection, this.#accepting ?? settings));
-    };
-    this.connections.on('open', onOpen);
-    await this.#emptyAcceptQueue();
-    const closed = this.listening ? new Promise((resolve) => super.close(resolve)) : undefined;
-    let done = 0;
-    while (done < reports.length) {
-      done = reports.length;
-      await Promise.all(reports);
-    }
-    await closed;
-    this.connections.off('open', onOpen);
-    this.#shutdown = undefined;
-    this.#accepting = undefined;
-    return summarize(await Promise.all(reports), now() - from);
-  }
-
-  /** Closing a listener resets the connections that wait in its accept queue: take them in first. */
-  async #emptyAcceptQueue(): Promise<void> {
-    let accepted = 0;
-    const count = (): void => {
-      accepted++;
-    };
-    this.on('connection', count);
-    for (let quiet = 0; quiet < QUIET_TURNS; ) {
-      const before = accepted;
-      await new Promise((resolve) => setImmediate(resolve));
-      quiet = accepted === before ? quiet + 1 : 0;
-    }
-    this.off('connection', count);
+  #closeListener(): Promise<void> {
+    return new Promise((resolve) => {
+      // 'close' comes when the sockets are closed too; whoever listens for it may call listen() or close() again.
+      this.prependOnceListener('close', () => {
+        this.#stop = undefined;
+        resolve();
+      });
+      super.close();
+    });
   }
 
   #drainSettings(options: DrainOptions): DrainSettings {
     return drainSettings(options, 'drain', this.#settings.drain);
   }
 
-  #live(): LiveConnection[] {
-    return [...this.connections].filter((connection) => connection instanceof LiveConnection);
-  }
-
-  // ── a connection's way in ───────────────────────────────────────────────────────────────────────────────────────
+  // ── a connection's way in, and its requests' ────────────────────────────────────────────────────────────────────
 
   #accept(raw: Socket): void {
-    const connection = new LiveConnection(raw, this.#tls !== undefined);
+    const connection = new LiveConnection(raw, this.#handshakes.tls !== undefined);
+    connection.drainDefaults = this.#settings.drain;
     this.connections.add(connection);
-    if (this.#tls !== undefined) {
-      this.#tls.emit('connection', raw);
-      return;
-    }
-    if (!this.#settings.h2) {
-      this.#begin(connection, raw, 'http/1.1');
-      return;
-    }
-    const { linger, lingerMax } = this.#settings.recycling;
-    sniffProtocol(connection, raw, { hold: this.#settings.keepAlive.hold, linger, lingerMax }, (protocol) => {
-      this.#begin(connection, raw, protocol);
-      raw.resume();
-    });
-  }
-
-  #createTls(settings: ServerSettings): TlsServer {
-    const tls = createTlsServer({ ...settings.tls, ALPNProtocols: settings.h2 ? ['h2', 'http/1.1'] : ['http/1.1'] });
-    tls.on('secureConnection', (socket) => {
-      const connection = connectionOfSocket(rawSocketOf(socket));
-      if (connection === undefined) {
-        socket.destroy();
-        return;
-      }
-      connection.secured(socket);
-      this.emit('secureConnection', socket);
-      this.#begin(connection, socket, socket.alpnProtocol === 'h2' ? 'h2' : 'http/1.1');
-    });
-    // Node only tells; without this a stalled or failed handshake would keep its descriptor.
-    tls.on('tlsClientError', (error: Error, socket: TLSSocket) => {
-      const raw = rawSocketOf(socket);
-      // A balancer's TCP probe connects and leaves without a byte: no error.
-      if (raw === undefined || raw.bytesRead > 0) this.emit('tlsClientError', error, socket);
-      socket.destroy();
-    });
-    for (const event of ['newSession', 'resumeSession', 'OCSPRequest', 'keylog']) this.#forwarding.add(tls, event);
-    return tls;
+    if (!raw.destroyed) this.#handshakes.start(connection, raw);
   }
 
   #begin(connection: LiveConnection, socket: Socket, protocol: Protocol): void {
-    if (protocol === 'h2') this.#builtin.emit('connection', socket);
+    if (protocol === 'h2' && this.#h2 !== undefined) attachH2(connection, socket, this.#h2);
     else attachH1(this.#http, connection, socket, this.#h1);
   }
 
-  // ── events of the http.Server behind ────────────────────────────────────────────────────────────────────────────
-
-  #forwardEvents(): void {
-    const deliver = (event: RequestEvent) => (req: IncomingMessage, res: ServerResponse) =>
-      h1ConnectionOf(req.socket)?.deliver(event, req, res);
+  /** What the http.Server behind has parsed, or was given by the drivers of other protocols. */
+  #receiveFromHttp(): void {
+    const deliver = (event: RequestEvent) => (req: IncomingMessage, res: ServerResponse) => {
+      const h1 = h1ConnectionOf(req.socket);
+      if (h1 !== undefined) {
+        h1.deliver(event, req, res);
+        return;
+      }
+      const connection = liveConnectionOf(req);
+      if (connection !== undefined) this.#application.deliver(connection, event, req, res);
+    };
     this.#http.on('request', deliver('request'));
     this.#forwarding.add(this.#http, 'checkContinue', deliver('checkContinue'));
     this.#forwarding.add(this.#http, 'checkExpectation', deliver('checkExpectation'));
-    this.#forwarding.add(this.#http, 'upgrade', (req: IncomingMessage, socket: Socket, head: Buffer) =>
-      h1ConnectionOf(socket)?.upgrade('upgrade', req, head),
+    this.#forwarding.add(this.#http, 'upgrade', (req: IncomingMessage, stream: Duplex, head: Buffer) =>
+      h1ConnectionOf(req.socket)?.upgrade('upgrade', req, stream, head),
     );
-    this.#http.on('timeout', (socket: Socket) => {
-      if (!this.emit('timeout', socket)) setImmediate(() => connectionOfSocket(socket)?.destroy());
-    });
+    // Without a listener node:http would destroy the socket in the timer.
+    this.#http.on('timeout', (socket: Socket) => h1ConnectionOf(socket)?.inactive(() => this.emit('timeout', socket)));
   }
 
   #tlsServer(member: string): TlsServer {
-    if (this.#tls !== undefined) return this.#tls;
+    const { tls } = this.#handshakes;
+    if (tls !== undefined) return tls;
     throw Object.assign(new Error(`${member}: this server is cleartext`), { code: 'ERR_LASTCALL_CLEARTEXT' });
   }
 }

@@ -1,11 +1,11 @@
 /**
  * Tells HTTP/2 with prior knowledge from HTTP/1.1 on a cleartext connection, by the connection preface (RFC 9113 §3.4).
- * It decides at the first byte that differs: the shortest HTTP/1.0 request is shorter than the preface.
+ * It decides at the first byte that differs: the shortest HTTP/1.0 request is shorter than the preface. What says
+ * nothing for too long is HTTP/1.1's to close: its driver counts a request that crosses the close.
  */
 import type { Socket } from 'node:net';
 import type { LiveConnection, Protocol } from './core/connection.js';
 import type { DrainTerms } from './core/driver.js';
-import { lingeringClose } from './core/linger.js';
 import { Alarm, now } from './core/timing.js';
 
 const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
@@ -13,22 +13,18 @@ const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 /** How long a preface that has begun may take, in ms. */
 const PREFACE_TIMEOUT = 10_000;
 
-/** How long a connection may say nothing. */
-export interface SilenceLimits {
-  readonly hold: number;
-  readonly linger: number;
-  readonly lingerMax: number;
-}
-
-/** Waits for the first bytes of a connection and calls back with its protocol; the bytes are on the socket again then. */
+/**
+ * Waits for the first bytes of a connection and calls back with its protocol; the bytes are on the socket again then.
+ *
+ * @param hold ms that a connection may say nothing; `found` is told when that is why it is called
+ */
 export function sniffProtocol(
   connection: LiveConnection,
   socket: Socket,
-  limits: SilenceLimits,
-  found: (protocol: Protocol) => void,
+  hold: number,
+  found: (protocol: Protocol, silentTooLong: boolean) => void,
 ): void {
   let head: Buffer = Buffer.alloc(0);
-  const silentUntil = now() + limits.hold;
 
   const done = (): void => {
     alarm.clear();
@@ -36,28 +32,21 @@ export function sniffProtocol(
     socket.off('data', read);
     socket.off('end', ended);
     socket.off('close', done);
-    socket.off('error', ignore);
   };
-  /** Silent until its time was up, or a client that stopped in the middle of the preface. */
-  const alarm = new Alarm(() => {
-    done();
-    socket.on('error', ignore);
-    socket.resume();
-    connection.moveTo('lingering');
-    void lingeringClose(socket, limits).then(() => connection.reset());
-  });
   const decide = (protocol: Protocol): void => {
     done();
     socket.pause();
-    socket.unshift(head);
-    found(protocol);
+    if (head.length > 0) socket.unshift(head);
+    found(protocol, head.length === 0);
   };
+  /** Silent until its time was up, or a client that stopped in the middle of what may have been the preface. */
+  const alarm = new Alarm(() => decide('http/1.1'));
   const read = (chunk: Buffer): void => {
     head = head.length === 0 ? chunk : Buffer.concat([head, chunk]);
     const length = Math.min(head.length, PREFACE.length);
     if (PREFACE.compare(head, 0, length, 0, length) !== 0) decide('http/1.1');
     else if (length === PREFACE.length) decide('h2');
-    else alarm.atMost(now() + PREFACE_TIMEOUT);
+    else if (head === chunk) alarm.set(now() + PREFACE_TIMEOUT);
   };
   const ended = (): void => {
     done();
@@ -67,12 +56,8 @@ export function sniffProtocol(
   connection.beforeProtocol = ({ idleWait = Infinity, deadline, linger }: DrainTerms) => {
     if (head.length === 0) alarm.atMost(Math.min(now() + idleWait, deadline - linger));
   };
-  alarm.set(silentUntil);
+  alarm.set(now() + hold);
   socket.on('data', read);
   socket.on('end', ended);
   socket.on('close', done);
-  socket.on('error', ignore);
 }
-
-/** A reset needs no words; 'close' follows. */
-function ignore(): void {}

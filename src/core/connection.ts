@@ -6,6 +6,7 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { DrainTerms, Driver } from './driver.js';
 import { type CutRequest, noRequests, type RequestCounts } from './report.js';
+import type { DrainOptions } from './shutdown.js';
 import { now } from './timing.js';
 
 export type Protocol = 'http/1.1' | 'h2';
@@ -102,6 +103,8 @@ export class LiveConnection implements Connection {
   /** Whether we ended it by force: a deadline, a signal, or destroy(). */
   destroyedHere = false;
   readonly closed: Promise<void>;
+  /** What its drains take from its server's `drain` option. */
+  drainDefaults: DrainOptions = {};
   /** While the protocol is unknown: told of a drain, because nobody else would end a connection that says nothing. */
   beforeProtocol: ((terms: DrainTerms) => void) | undefined;
 
@@ -128,6 +131,7 @@ export class LiveConnection implements Connection {
       this.#resolveClosed = resolve;
     });
     claimSocket(raw, this);
+    raw.on('error', ignore);
     raw.on('close', this.#onRawClose);
   }
 
@@ -171,6 +175,7 @@ export class LiveConnection implements Connection {
     this.#servername = servername || undefined;
     this.#socket = socket;
     claimSocket(socket, this);
+    socket.on('error', ignore);
     this.#raw.off('close', this.#onRawClose);
     socket.on('close', this.#onClose);
   }
@@ -180,14 +185,15 @@ export class LiveConnection implements Connection {
     this.#driver = driver;
     this.beforeProtocol = undefined;
     this.moveTo('open');
-    for (const resolve of this.#waiting.splice(0)) resolve(driver);
+    // In a tick of its own: the driver has begun by then, and has not read anything yet.
+    process.nextTick(() => {
+      for (const established of this.#waiting.splice(0)) established(driver);
+    });
   }
 
-  /** Resolves once the protocol is known. It stays pending when the connection closes before. */
-  established(): Promise<Driver> {
-    const driver = this.#driver;
-    if (driver !== undefined) return Promise.resolve(driver);
-    return new Promise((resolve) => this.#waiting.push(resolve));
+  /** Calls back once the protocol is known, before its first request is read; never when the connection closes before. */
+  whenEstablished(established: (driver: Driver) => void): void {
+    this.#waiting.push(established);
   }
 
   /** Moves on in its life; moving back is ignored. */
@@ -221,10 +227,14 @@ export class LiveConnection implements Connection {
     this.reset(error);
   }
 
-  /** Closes at once. An unfinished answer must not look complete: with requests in flight the peer gets a RST. */
-  reset(error?: Error): void {
+  /**
+   * Closes at once. An unfinished answer must not look complete: with requests in flight the peer gets a RST.
+   *
+   * @param cut whether answers were cut, by default: whether there are requests in flight
+   */
+  reset(error?: Error, cut = this.active > 0): void {
     if (this.#state === 'closed') return;
-    if (this.active > 0 && !this.#raw.destroyed) this.#raw.resetAndDestroy();
+    if (cut && !this.#raw.destroyed) this.#raw.resetAndDestroy();
     this.#socket.destroy(error);
   }
 
@@ -238,3 +248,9 @@ export class LiveConnection implements Connection {
     this.#resolveClosed();
   };
 }
+
+/**
+ * What a peer does to its connection must never crash the process, not even after the socket was handed to an
+ * application that doesn't listen for its errors; 'close' always follows.
+ */
+function ignore(): void {}

@@ -2,6 +2,7 @@
  * What a protocol's driver hands its requests to. The server implements it; the drivers of both protocols and the
  * tests know nothing more of the server than this.
  */
+import type { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { LiveConnection } from './connection.js';
@@ -13,8 +14,10 @@ export interface RequestHost {
   /**
    * Gives a request to the application: the event, in an async context of its own. A handler that throws or rejects is
    * answered with 500 or cut, and reported.
+   *
+   * @returns that context, for the request's later events
    */
-  request(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): void;
+  request(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): AsyncResource;
   /** Gives a connection or stream that stops being HTTP to the application; `false`: nobody listens for the event. */
   upgrade(
     connection: LiveConnection,

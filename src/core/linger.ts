@@ -8,6 +8,9 @@ import { Alarm, now } from './timing.js';
 /** How often within the allowed silence the socket is asked whether bytes came. */
 const CHECKS_PER_SILENCE = 4;
 
+/** Our FIN needs a moment even when nothing more is waited for, in ms. */
+const SHORTEST_LOOK = 5;
+
 export interface LingerLimits {
   /** ms of the peer's silence. */
   readonly linger: number;
@@ -16,43 +19,43 @@ export interface LingerLimits {
 }
 
 /**
- * Ends our side of the socket and resolves once the peer has ended its side, has been silent for `linger` ms since our
- * last byte went out, or `lingerMax` is over. The socket must be flowing; destroying it is the caller's.
+ * Ends our side of the socket. Resolves once all our bytes are with the kernel and the peer has ended its side too, or
+ * been silent for `linger` ms since; or when `lingerMax` is over. The socket must be flowing; destroying it is the
+ * caller's.
  */
 export function lingeringClose(socket: Socket, { linger, lingerMax }: LingerLimits): Promise<void> {
   return new Promise((resolve) => {
     const until = now() + lingerMax;
     let bytesRead = socket.bytesRead;
-    let waitingToBeWritten = socket.writableLength;
     let silentSince = now();
     const alarm = new Alarm(() => {
-      // Progress of the peer's reading counts like its own bytes: the kernel takes our answer long before the peer does.
-      if (socket.bytesRead !== bytesRead || socket.writableLength !== waitingToBeWritten) {
+      if (socket.bytesRead !== bytesRead || !socket.writableFinished) {
         bytesRead = socket.bytesRead;
-        waitingToBeWritten = socket.writableLength;
         silentSince = now();
       }
       if (now() >= Math.min(silentSince + linger, until)) done();
       else wait();
     });
     const wait = (): void => {
-      const next = Math.min(silentSince + linger, until, now() + linger / CHECKS_PER_SILENCE);
-      alarm.set(Math.max(next, now()));
+      const at = now();
+      const look = Math.min(silentSince + linger, at + linger / CHECKS_PER_SILENCE);
+      alarm.set(Math.min(until, Math.max(look, at + SHORTEST_LOOK)));
+    };
+    const look = (): void => {
+      if (socket.destroyed || (socket.readableEnded && socket.writableFinished)) done();
     };
     const done = (): void => {
       alarm.clear();
-      socket.off('end', done);
+      socket.off('end', look);
+      socket.off('finish', look);
       socket.off('close', done);
       resolve();
     };
-    if (socket.destroyed || socket.readableEnded) {
-      if (!socket.writableEnded) socket.end();
-      if (socket.destroyed || socket.writableFinished) return resolve();
-      socket.once('finish', done);
-    }
-    socket.once('end', done);
-    socket.once('close', done);
-    if (!socket.writableEnded) socket.end();
+    socket.on('end', look);
+    socket.on('finish', look);
+    socket.on('close', done);
     wait();
+    if (!socket.writableEnded && !socket.destroyed) socket.end();
+    look();
   });
 }

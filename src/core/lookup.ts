@@ -1,15 +1,27 @@
 /**
  * From what a handler holds (a request, a response, a socket, an HTTP/2 session) to its connection.
  */
-import { type Connection, connectionOfSocket } from './connection.js';
+import { type Connection, connectionOfSocket, type LiveConnection } from './connection.js';
 
 /**
  * The connection that a request, response, socket or `Http2Session` belongs to; `undefined` for anything that isn't
  * ours (a mock, an injected request).
  */
 export function connectionOf(thing: object): Connection | undefined {
-  const { socket, req } = thing as { socket?: unknown; req?: { socket?: unknown } };
-  return connectionOfSocket(thing) ?? connectionOfSocket(socket) ?? connectionOfSocket(req?.socket);
+  return liveConnectionOf(thing);
+}
+
+/** `connectionOf` for whoever drives the connection. */
+export function liveConnectionOf(thing: unknown): LiveConnection | undefined {
+  return (
+    connectionOfSocket(thing) ??
+    connectionOfSocket(member(thing, 'socket')) ??
+    connectionOfSocket(member(member(thing, 'req'), 'socket'))
+  );
+}
+
+function member(thing: unknown, name: string): unknown {
+  return typeof thing === 'object' && thing !== null ? (thing as Record<string, unknown>)[name] : undefined;
 }
 
 /**

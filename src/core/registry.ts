@@ -57,6 +57,11 @@ export class Registry extends EventEmitter<RegistryEvents> implements Iterable<C
     return this.#live.values();
   }
 
+  /** Every live connection, as whoever drives it sees it. */
+  live(): LiveConnection[] {
+    return [...this.#live.values()];
+  }
+
   /**
    * The live connections that a filter names, oldest first.
    *
@@ -67,10 +72,10 @@ export class Registry extends EventEmitter<RegistryEvents> implements Iterable<C
   }
 
   /** Drains what the filter names now; connections accepted later are not its business. */
-  async drain(filter: ConnectionFilter, settings: DrainSettings): Promise<DrainSummary> {
+  drain(filter: ConnectionFilter, settings: DrainSettings): Promise<DrainSummary> {
     const from = now();
-    const reports = await Promise.all(this.#select(filter).map((connection) => drain(connection, settings)));
-    return summarize(reports, now() - from);
+    const drains = this.#select(filter).map((connection) => drain(connection, settings));
+    return Promise.all(drains).then((reports) => summarize(reports, now() - from));
   }
 
   #select(filter: ConnectionFilter): LiveConnection[] {
@@ -81,7 +86,9 @@ export class Registry extends EventEmitter<RegistryEvents> implements Iterable<C
 
 function predicate(filter: ConnectionFilter): (connection: Connection) => boolean {
   if (filter === 'all') return () => true;
-  if (typeof filter === 'function') return filter;
+  if (typeof filter === 'function') return strict(filter);
+  if (typeof filter !== 'object' || filter === null)
+    throw optionTypeError('filter', `'all', an object of conditions or a predicate`, filter);
   const conditions = Object.keys(optionsObject('filter', filter, CONDITIONS));
   if (conditions.length === 0)
     throw optionTypeError('filter', `'all' or at least one of ${CONDITIONS.join(', ')}`, filter);
@@ -93,6 +100,15 @@ function predicate(filter: ConnectionFilter): (connection: Connection) => boolea
   return (connection) =>
     (protocol === undefined || connection.protocol === protocol) &&
     wanted.every(([name, value]) => connection.tags.get(name) === value);
+}
+
+/** An async predicate's promise, or a tag's value, would be true for connections that nobody meant. */
+function strict(filter: (connection: Connection) => unknown): (connection: Connection) => boolean {
+  return (connection) => {
+    const matches = filter(connection);
+    if (typeof matches !== 'boolean') throw optionTypeError('filter', 'a predicate that returns a boolean', matches);
+    return matches;
+  };
 }
 
 function tagEntries(tags: unknown): [string, string][] {

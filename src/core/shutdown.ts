@@ -41,6 +41,8 @@ const CUT_FLUSH = 250;
 export interface DrainSettings extends Omit<DrainTerms, 'deadline'> {
   readonly timeout: number;
   readonly signal: AbortSignal | undefined;
+  /** ms from the call until the connection is closed, lingering included: a shutdown's budget. */
+  readonly budget: number;
 }
 
 /**
@@ -69,6 +71,7 @@ export function drainSettings(
     lingerMax: duration(`${name}.lingerMax`, given.lingerMax, 30_000),
     reason,
     signal,
+    budget: Infinity,
   };
 }
 
@@ -93,17 +96,21 @@ export function drainSettings(
 export function gracefulShutdown(connection: Connection, options: DrainOptions = {}): Promise<DrainReport> {
   if (!(connection instanceof LiveConnection))
     throw optionTypeError('connection', 'a connection of a lastcall registry', connection);
-  return drain(connection, drainSettings(options));
+  return drain(connection, drainSettings(options, 'drain', connection.drainDefaults));
 }
 
 /** gracefulShutdown with options that were checked before. */
 export function drain(connection: LiveConnection, settings: DrainSettings): Promise<DrainReport> {
   const running = drains.get(connection);
   if (running !== undefined) {
-    running.join(settings);
+    // Once it is closed there is nothing to shorten, and no alarm to leave behind.
+    if (connection.state !== 'closed') running.join(settings);
     return running.done;
   }
-  return new Drain(connection, settings).done;
+  const begun = new Drain(connection, settings);
+  drains.set(connection, begun);
+  begun.run();
+  return begun.done;
 }
 
 const drains = new WeakMap<LiveConnection, Drain>();
@@ -115,19 +122,31 @@ class Drain {
   readonly #startedAt = now();
   readonly #before: RequestCounts;
   readonly #phases = { announce: 0, settle: 0, finish: 0, linger: 0 };
-  readonly #deadline = new Alarm(() => this.#cut());
+  /** Rings at the deadline and, once only lingering is left, at the end of the budget. */
+  readonly #alarm = new Alarm(() => this.#cut());
+  #resolve: (report: DrainReport) => void = () => {};
   #terms: DrainTerms;
+  /** When the connection has to be closed, on the `now()` clock. */
+  #end: number;
   #forced = false;
 
   constructor(connection: LiveConnection, settings: DrainSettings) {
     this.#connection = connection;
     this.#before = { ...connection.counts };
     this.#terms = { ...settings, deadline: this.#startedAt + settings.timeout };
-    this.#deadline.set(this.#terms.deadline);
+    this.#end = this.#startedAt + settings.budget;
+    this.#alarm.set(Math.min(this.#terms.deadline, this.#end));
     this.#cutOn(settings.signal);
-    drains.set(connection, this);
-    watchForSelfWait(connection);
-    this.done = this.#run();
+    this.done = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+  }
+
+  /** Begins it. Whatever the announcement makes the application do, another call of it included, finds it under way. */
+  run(): void {
+    watchForSelfWait(this.#connection);
+    this.#connection.cutRequests.length = 0;
+    void this.#run().then(this.#resolve);
   }
 
   /** A second call: whatever ends sooner wins. */
@@ -141,7 +160,8 @@ class Drain {
       linger: Math.min(this.#terms.linger, settings.linger),
       lingerMax: Math.min(this.#terms.lingerMax, settings.lingerMax),
     };
-    this.#deadline.atMost(this.#terms.deadline);
+    this.#end = Math.min(this.#end, now() + settings.budget);
+    this.#alarm.atMost(this.#finished ? this.#end : Math.min(this.#terms.deadline, this.#end));
     this.#cutOn(settings.signal);
     this.#connection.driver?.tighten(this.#terms);
     this.#connection.beforeProtocol?.(this.#terms);
@@ -156,7 +176,7 @@ class Drain {
       await this.#walk(connection.driver ?? (await this.#announceLater()));
       await connection.closed;
     }
-    this.#deadline.clear();
+    this.#alarm.clear();
     return this.#report();
   }
 
@@ -164,9 +184,13 @@ class Drain {
   async #announceLater(): Promise<Driver | undefined> {
     const connection = this.#connection;
     connection.beforeProtocol?.(this.#terms);
-    const driver = await this.#phase('announce', () => connection.established());
-    driver?.announce(this.#terms);
-    return driver;
+    const established = new Promise<Driver>((resolve) => {
+      connection.whenEstablished((driver) => {
+        driver.announce(this.#terms);
+        resolve(driver);
+      });
+    });
+    return this.#phase('announce', () => established);
   }
 
   async #walk(driver: Driver | undefined): Promise<void> {
@@ -176,6 +200,8 @@ class Drain {
     driver.commit();
     await this.#phase('finish', () => driver.finish());
     if (this.#over) return;
+    // The timeout has been kept: whoever reads the last answer slowly gets it all the same.
+    this.#alarm.set(this.#end);
     this.#connection.moveTo('lingering');
     await this.#phase('linger', () => driver.linger());
     this.#connection.reset();
@@ -187,6 +213,11 @@ class Drain {
     const result = await Promise.race([run(), this.#connection.closed.then(() => undefined)]);
     this.#phases[name] = now() - from;
     return result;
+  }
+
+  /** Everything has been answered. */
+  get #finished(): boolean {
+    return this.#connection.state === 'lingering';
   }
 
   get #over(): boolean {
@@ -207,7 +238,8 @@ class Drain {
     this.#forced = true;
     const connection = this.#connection;
     connection.destroyedHere = true;
-    const end = (): void => connection.reset();
+    const cutting = connection.active > 0;
+    const end = (): void => connection.reset(undefined, cutting);
     const flushed = connection.driver?.cut() ?? Promise.resolve();
     const timer = setTimeout(end, CUT_FLUSH);
     void flushed.then(() => {

@@ -8,6 +8,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { LiveConnection } from '../core/connection.js';
 import type { DrainTerms, Driver } from '../core/driver.js';
 import type { RequestEvent, RequestHost } from '../core/host.js';
@@ -15,19 +16,13 @@ import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { lingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
-import {
-  advertiseKeepAlive,
-  discardBody,
-  hookStoreHeader,
-  onMessageBegin,
-  sendHead,
-  silence,
-  storeHeader,
-} from '../node-internals.js';
-import { storeHeaderWithClose } from './mark.js';
+import { advertiseKeepAlive, discardBody, onMessageBegin, sendHead } from '../node-internals.js';
+import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exchange.js';
+import { markFormattedHead } from './mark.js';
 import type { H1Settings } from './options.js';
-import { refusal, refusalFor } from './refusal.js';
-import { Timeouts } from './timeouts.js';
+import { refusal, refusalFor, requestTimeoutError } from './refusal.js';
+import { type Awaited, type Timed, Timeouts } from './timeouts.js';
+import { Upgrade } from './upgrade.js';
 
 /** What all HTTP/1.1 connections of a server share. */
 export interface H1Context {
@@ -41,9 +36,9 @@ export interface H1Context {
 /**
  * ```
  * open ──► announced ──► committed ──► ended
- *   │          └──────────────────────────▲
- *   ├─────────────────────────────────────┘
- *   └──► upgraded
+ *   │          ├──────────────────────────▲
+ *   ├──────────┼──────────────────────────┘
+ *   └──────────┴──► upgraded
  * ```
  * - `announced`: a drain has begun; the next head that is the last one says `close`.
  * - `committed`: that head is on its way; later requests are late.
@@ -55,60 +50,29 @@ type State = 'open' | 'announced' | 'committed' | 'ended' | 'upgraded';
 /** More late requests than a client could have on its way by accident: discarding them for ever would serve an attack. */
 const MAX_LATE = 1_000;
 
-/** A request that was received and is not answered yet. */
-class Exchange {
-  readonly driver: H1Connection;
-  readonly req: IncomingMessage;
-  readonly res: ServerResponse;
-  readonly startedAt = now();
-  /** Whether the application got it; node:http answers some requests (no Host, unknown expectation) by itself. */
-  delivered = false;
-  /** Gives it to the application once the requests before it have been answered. */
-  turn: (() => void) | undefined;
+/** Where a socket keeps its driver, for node:http's callbacks. */
+const kDriver = Symbol('lastcall.h1');
+type OwnedSocket = Socket & { [kDriver]?: H1Connection };
 
-  constructor(driver: H1Connection, req: IncomingMessage, res: ServerResponse) {
-    this.driver = driver;
-    this.req = req;
-    this.res = res;
-  }
+/** The HTTP/1.1 driver of a socket that node:http reads from. */
+export function h1ConnectionOf(socket: Socket): H1Connection | undefined {
+  return (socket as OwnedSocket)[kDriver];
 }
 
-const kExchange = Symbol('lastcall.exchange');
-type OwnedResponse = ServerResponse & { [kExchange]?: Exchange };
-
-function onResponseClose(this: OwnedResponse): void {
-  const exchange = this[kExchange];
-  if (exchange !== undefined) exchange.driver.responseClosed(exchange);
-}
-
-function onHeadBegin(this: { readonly socket: (Socket & { [kDriver]?: H1Connection }) | null }): void {
+function onHeadBegin(this: { readonly socket: OwnedSocket | null }): void {
   this.socket?.[kDriver]?.headBegan();
 }
 
-function onDestroySoon(this: Socket & { [kDriver]?: H1Connection }): void {
+/** In place of the socket's own destroySoon(), which node:http calls when an answer that ends the connection is flushed. */
+function onDestroySoon(this: OwnedSocket): void {
   this[kDriver]?.lastResponseFlushed();
 }
 
-/** Where a socket keeps its driver, for node:http's callbacks. */
-const kDriver = Symbol('lastcall.h1');
-
-/** The HTTP/1.1 driver of a socket that node:http hands us. */
-export function h1ConnectionOf(socket: Socket): H1Connection | undefined {
-  return (socket as Socket & { [kDriver]?: H1Connection })[kDriver];
+function next(driver: H1Connection): void {
+  driver.next();
 }
 
-/** Formats a head while a drain is under way: if it is the last that will be written, it says so. */
-function storeLastHeader(this: OwnedResponse, firstLine: string, headers: unknown): void {
-  const driver = this[kExchange]?.driver;
-  if (driver?.isLast(this) !== true) {
-    storeHeader(this, firstLine, headers);
-    return;
-  }
-  storeHeaderWithClose(this, firstLine, headers);
-  driver.closeAnnounced(this);
-}
-
-export class H1Connection implements Driver {
+export class H1Connection implements Driver, ExchangeOwner, Timed {
   readonly protocol = 'http/1.1';
   readonly rtt = undefined;
   readonly #connection: LiveConnection;
@@ -117,16 +81,26 @@ export class H1Connection implements Driver {
   readonly #timeouts: Timeouts;
   /** In the order of their arrival; the first is the one being answered. */
   readonly #unanswered: Exchange[] = [];
+  /** A request after which the connection is no longer HTTP: it waits for its turn, or has been handed over. */
+  #upgrade: Upgrade | undefined;
   #state: State = 'open';
   /** When the first byte of a head came that isn't complete yet, on the `now()` clock; 0: none. */
   #headBeganAt = 0;
+  /** A request that is answered, but was not received in full. */
+  #tail: IncomingMessage | undefined;
+  /** A request that will be refused, once those before it have been answered, is in flight. */
+  #refusing = false;
+  /** What ends the connection then. */
+  #afterAnswers: (() => void) | undefined;
+  /** A head has been refused before it was complete: it is counted already. */
+  #headRefused = false;
   #received = 0;
   #late = 0;
+  /** On the `now()` clock. */
   #idleSince = now();
+  #silentTooLong = false;
   #announcedAt = 0;
   #terms: DrainTerms | undefined;
-  /** Status to refuse the rest with once what was received before has been answered. */
-  #refuseWith: number | undefined;
   #settled: (() => void) | undefined;
   #finished: (() => void) | undefined;
   #lingering: Promise<void> | undefined;
@@ -136,10 +110,11 @@ export class H1Connection implements Driver {
     this.#connection = connection;
     this.#socket = socket;
     this.#context = context;
-    (socket as Socket & { [kDriver]?: H1Connection })[kDriver] = this;
+    (socket as OwnedSocket)[kDriver] = this;
     socket.allowHalfOpen = true;
     socket.destroySoon = onDestroySoon;
-    this.#timeouts = new Timeouts(this, context.settings, context.keepAlive);
+    this.#timeouts = new Timeouts(this, context.settings);
+    this.#timeouts.reconsider();
   }
 
   /** node:http has put its parser on the socket. */
@@ -147,76 +122,95 @@ export class H1Connection implements Driver {
     onMessageBegin(this.#socket, onHeadBegin);
   }
 
-  // ── what Timeouts asks ──────────────────────────────────────────────────────────────────────────────────────────
-
-  /** Nothing to answer, and not a byte of a next request. */
-  get idle(): boolean {
-    return this.#unanswered.length === 0 && this.#headBeganAt === 0;
+  /** The connection has said nothing for as long as it may, since before its protocol was known. */
+  silentTooLong(): void {
+    this.#silentTooLong = true;
+    this.#timeouts.reconsider();
   }
 
-  get headBeganAt(): number {
-    return this.#headBeganAt;
-  }
+  // ── time ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** The request whose body is still being received and whose answer hasn't begun, if the application is reading it. */
-  get awaitedBody(): { readonly startedAt: number } | undefined {
-    const exchange = this.#unanswered.at(-1);
-    if (exchange === undefined || exchange.req.complete || exchange.res.headersSent) return undefined;
-    const { req } = exchange;
-    const heldBack =
-      req.isPaused() || req.readableLength >= req.readableHighWaterMark || exchange !== this.#unanswered[0];
-    return heldBack ? undefined : exchange;
+  get over(): boolean {
+    return this.#state === 'ended' || this.#state === 'upgraded' || this.#socket.destroyed;
   }
 
   get bytesRead(): number {
     return this.#socket.bytesRead;
   }
 
-  get over(): boolean {
-    return this.#state === 'ended' || this.#state === 'upgraded' || this.#socket.destroyed;
+  get awaited(): Awaited {
+    if (this.#headBeganAt > 0) return { what: 'head', since: this.#headBeganAt };
+    const exchange = this.#unanswered.at(-1);
+    if (exchange !== undefined) {
+      if (exchange.req.complete || exchange.res.headersSent || exchange.awaitsContinue) return { what: 'answer' };
+      const heldBack = exchange !== this.#unanswered[0] || !exchange.awaitsBody;
+      return { what: 'body', since: exchange.startedAt, heldBack };
+    }
+    if (this.#tail?.complete === false) return { what: 'tail', until: this.#lastMoment };
+    return { what: 'request', until: this.#idleUntil };
   }
 
-  /** When an idle connection's time is up, on the `now()` clock. */
-  get idleUntil(): number {
+  /** When an idle connection's time is up. */
+  get #idleUntil(): number {
+    if (this.#silentTooLong && this.#received === 0) return 0;
     const held = this.#idleSince + this.#context.keepAlive.hold;
-    const terms = this.#terms;
-    if (terms === undefined) return held;
-    const { idleWait, deadline, linger } = terms;
+    const idleWait = this.#terms?.idleWait;
     const waited = idleWait === undefined ? held : Math.max(this.#idleSince, this.#announcedAt) + idleWait;
-    return Math.min(waited, deadline - linger);
+    return Math.min(waited, this.#lastMoment);
   }
 
-  /** It was idle until its time was up, as seen after a poll. */
-  idleExpired(): void {
-    if (this.#state === 'announced') this.#settled?.();
+  /** The end of a drain must leave time to linger. */
+  get #lastMoment(): number {
+    return this.#terms === undefined ? Infinity : this.#terms.deadline - this.#terms.linger;
+  }
+
+  expired({ what }: Awaited): void {
+    if (what === 'head' || what === 'body') this.clientError(requestTimeoutError());
+    else if (this.#state === 'announced') this.#settled?.();
+    else if (what === 'tail') this.#end();
     else void drain(this.#connection, this.#context.recycling);
   }
 
-  /** A head or a body that doesn't come. */
-  requestTimedOut(): void {
-    this.#refuse(408);
+  /**
+   * Nothing was read or written for the server's `timeout`.
+   *
+   * @param emit tells the application; `false`: it doesn't listen
+   */
+  inactive(emit: () => boolean): void {
+    const { req, res } = this.#unanswered[0] ?? {};
+    const heard =
+      (res?.listenerCount('timeout') ?? 0) > 0 || (!req?.complete && (req?.listenerCount('timeout') ?? 0) > 0);
+    if (emit() || heard || this.over) return;
+    const { bytesRead, bytesWritten } = this.#socket;
+    setImmediate(() => {
+      if (this.#socket.bytesRead !== bytesRead || this.#socket.bytesWritten !== bytesWritten || this.over) return;
+      if (this.#connection.active > 0) this.#connection.destroy();
+      else void drain(this.#connection, { ...this.#context.recycling, idleWait: 0 });
+    });
   }
 
   // ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────
 
   headBegan(): void {
     this.#headBeganAt = now();
+    if (!this.over) this.#timeouts.requestBegan(this.#headBeganAt);
   }
 
   /** node:http has parsed a head and made its response. */
   received(req: IncomingMessage, res: ServerResponse): void {
+    const startedAt = this.#headBeganAt || now();
     this.#headBeganAt = 0;
-    if (this.#state === 'committed' || this.#state === 'ended') {
-      this.#discard(req, res);
+    if (this.#isLate) {
+      abandon(req, res);
+      this.#countLate();
       return;
     }
-    const exchange = new Exchange(this, req, res);
-    (res as OwnedResponse)[kExchange] = exchange;
-    res.on('close', onResponseClose);
+    const exchange = new Exchange(this, req, res, startedAt);
+    this.#tail = undefined;
     this.#unanswered.push(exchange);
     this.#connection.began();
     this.#received++;
-    if (this.#state === 'announced') hookStoreHeader(res, storeLastHeader);
+    if (this.#state === 'announced') exchange.followHead();
     const { maxRequestsPerSocket } = this.#context.settings;
     if (maxRequestsPerSocket > 0 && this.#received >= maxRequestsPerSocket && this.#state === 'open') {
       void drain(this.#connection, this.#context.recycling);
@@ -225,98 +219,188 @@ export class H1Connection implements Driver {
 
   /** node:http has a request for the application. */
   deliver(event: RequestEvent, req: IncomingMessage, res: ServerResponse): void {
-    const exchange = (res as OwnedResponse)[kExchange];
+    const exchange = exchangeOf(res);
     if (exchange === undefined) return;
     advertiseKeepAlive(res, this.#context.keepAlive.advertise);
-    exchange.delivered = true;
-    const deliver = (): void => this.#context.host.request(this.#connection, event, req, res);
-    if (exchange === this.#unanswered[0]) deliver();
-    else exchange.turn = AsyncResource.bind(deliver);
+    exchange.delivered = event;
+    if (exchange === this.#unanswered[0]) {
+      this.#context.host.request(this.#connection, event, req, res);
+      return;
+    }
+    exchange.turn = AsyncResource.bind(() => this.#context.host.request(this.#connection, event, req, res));
   }
 
-  responseClosed(exchange: Exchange): void {
-    const at = this.#unanswered.indexOf(exchange);
-    if (at < 0) return;
-    this.#unanswered.splice(at, 1);
-    if (exchange.res.writableFinished) this.#connection.ended(exchange.delivered ? 'served' : 'malformed');
-    else this.#abort(exchange);
-    if (this.#state === 'ended') return;
-    const next = this.#unanswered[0];
-    if (next !== undefined) next.turn?.();
-    else this.#becameIdle();
+  /** Requests from now on come after the last that will be answered. */
+  get #isLate(): boolean {
+    return this.#state === 'committed' || this.#state === 'ended' || this.#afterAnswers !== undefined;
   }
 
-  /** Whether nothing that was received comes after this response. */
-  isLast(res: ServerResponse): boolean {
+  /** No handler sees it, nothing answers it. */
+  #countLate(): void {
+    if (this.#headRefused) this.#headRefused = false;
+    else this.#connection.counts.unserved++;
+    if (++this.#late > MAX_LATE) this.#connection.reset();
+  }
+
+  finished(exchange: Exchange): void {
+    // 'finish' comes for answers that were dropped with their socket, too; they end with the connection.
+    if (this.#socket.destroyed || this.#unanswered[0] !== exchange) return;
+    this.#unanswered.shift();
+    this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed');
+    if (!exchange.req.complete) this.#awaitTail(exchange.req);
+    if (this.#unanswered.length > 0 || this.#upgrade !== undefined || this.#afterAnswers !== undefined) {
+      // node:http gives the socket to the next response first.
+      process.nextTick(next, this);
+      return;
+    }
+    this.#idleSince = now();
+    if (this.#state === 'announced') this.#timeouts.reconsider();
+  }
+
+  /** An answer is complete: what comes next? */
+  next(): void {
+    if (this.#state === 'ended' || this.#state === 'upgraded') return;
+    const exchange = this.#unanswered[0];
+    if (exchange !== undefined) {
+      const { turn } = exchange;
+      exchange.turn = undefined;
+      turn?.();
+    } else if (this.#upgrade !== undefined) this.#upgrade.turn();
+    else this.#afterAnswers?.();
+  }
+
+  /** An answer is complete before its request. */
+  #awaitTail(req: IncomingMessage): void {
+    this.#tail = req;
+    if (!isRead(req)) discardBody(req);
+    if (this.over) return;
+    req.once('close', () => {
+      if (this.#tail !== req) return;
+      this.#tail = undefined;
+      this.#idleSince = now();
+      if (this.#state === 'announced') this.#timeouts.reconsider();
+    });
+    this.#timeouts.reconsider();
+  }
+
+  isLast(exchange: Exchange): boolean {
     return (
       this.#state === 'announced' &&
       this.#headBeganAt === 0 &&
-      this.#refuseWith === undefined &&
-      this.#unanswered.at(-1)?.res === res &&
-      res.statusCode !== 101
+      this.#upgrade === undefined &&
+      this.#afterAnswers === undefined &&
+      this.#unanswered.at(-1) === exchange &&
+      exchange.res.statusCode !== 101
     );
   }
 
-  /** A head with `close` has been formatted: it goes out at once, so that no request can slip in between. */
-  closeAnnounced(res: ServerResponse): void {
+  /** The head goes out at once, so that no request can slip in between; a corked one follows with its body. */
+  closeAnnounced({ res }: Exchange): void {
     this.#state = 'committed';
-    sendHead(res);
+    if (res.writableCorked === 0) sendHead(res);
     this.#settled?.();
   }
 
-  /** An answer that ends the connection is with the kernel: in place of node:http's destroySoon(). */
+  /** An answer that ends the connection is with the kernel. */
   lastResponseFlushed(): void {
-    const late = this.#unanswered.splice(1);
-    for (const { req, res } of late) {
+    for (const exchange of this.#unanswered.splice(0)) {
       this.#connection.ended('unserved');
-      silence(res);
-      discardBody(req);
+      exchange.abandon();
     }
+    if (this.#upgrade !== undefined) this.#connection.ended('unserved');
+    this.#upgrade = undefined;
     this.#end();
   }
 
-  /** The connection stops being HTTP. */
-  upgrade(event: 'upgrade' | 'connect', req: IncomingMessage, head: Buffer): void {
+  // ── what is no request ──────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The connection stops being HTTP: node:http reads no further. */
+  upgrade(event: 'upgrade' | 'connect', req: IncomingMessage, stream: Duplex, head: Buffer): void {
+    const startedAt = this.#headBeganAt || now();
     this.#headBeganAt = 0;
-    if (this.#state === 'committed' || this.#state === 'ended') {
-      this.#connection.counts.unserved++;
+    if (this.#isLate) {
+      this.#countLate();
       this.#socket.resume();
       return;
     }
+    this.#received++;
     this.#connection.began();
-    const hand = (): void => {
-      const { host } = this.#context;
-      if (event === 'connect' && !host.listensFor('connect')) {
-        this.#connection.ended('malformed');
-        this.#socket.resume();
-        this.#writeRefusal(501);
-        return;
-      }
-      this.#state = 'upgraded';
-      this.#settled?.();
-      Reflect.deleteProperty(this.#socket, 'destroySoon');
-      host.upgrade(this.#connection, event, req, this.#socket, head);
-    };
-    if (this.#unanswered.length === 0) hand();
-    else this.#unanswered.at(-1)?.res.once('close', AsyncResource.bind(hand));
+    this.#upgrade = new Upgrade(req, startedAt, () => this.#handOver(event, req, stream, head));
+    if (this.#unanswered.length === 0) this.#upgrade.turn();
+    else this.#upgrade.waitFor(this.#socket, () => this.#unanswered[0]?.res);
   }
 
-  /** What node:http's parser or the socket reports. */
+  #handOver(event: 'upgrade' | 'connect', req: IncomingMessage, stream: Duplex, head: Buffer): void {
+    const { host } = this.#context;
+    if (event === 'connect' && !host.listensFor('connect')) {
+      this.#upgrade = undefined;
+      this.#connection.ended('malformed');
+      this.#socket.resume();
+      this.#writeRefusal(501);
+      return;
+    }
+    this.#state = 'upgraded';
+    this.#timeouts.stop();
+    this.#settled?.();
+    Reflect.deleteProperty(this.#socket, 'destroySoon');
+    host.upgrade(this.#connection, event, req, stream, head);
+  }
+
+  /** What node:http's parser, the socket, or the clock reports. */
   clientError(error: Error & { code?: string }): void {
-    if (this.#state === 'committed' || this.#state === 'ended' || this.#refuseWith !== undefined) return;
-    const malformed = refusalFor(error.code);
-    if (malformed === undefined) {
-      // The transport failed. A connection that never said anything is a balancer's probe, not an error.
-      if (this.#socket.bytesRead > 0) this.#context.host.clientError(this.#connection, error, this.#socket);
-      this.#socket.destroy();
-      return;
-    }
+    if (this.#state === 'ended' || this.#state === 'upgraded' || this.#afterAnswers !== undefined) return;
+    const status = refusalFor(error.code);
+    const last = this.#unanswered.at(-1);
+    const broken = this.#headBeganAt === 0 && last?.req.complete === false ? last : undefined;
+    if (status === undefined) this.#transportFailed(error);
+    else if (this.#state !== 'committed') this.#refuse(error, status, broken);
+    else if (broken !== undefined && isRead(broken.req)) this.#connection.reset();
+  }
+
+  #transportFailed(error: Error): void {
+    // A connection that never said anything is a balancer's probe, not an error.
+    if (this.#socket.bytesRead > 0) this.#context.host.clientError(this.#connection, error, this.#socket);
+    this.#socket.destroy();
+  }
+
+  /** Refuses what is being received, after all that was received before has been answered. */
+  #refuse(error: Error, status: number, broken: Exchange | undefined): void {
+    const answerBegan = broken?.res.headersSent === true;
+    const answered = broken === undefined && this.#headBeganAt === 0 && this.#tail?.complete === false;
+    this.#headRefused = this.#headBeganAt > 0;
     this.#headBeganAt = 0;
+    // An answer that is there already, or has begun, leaves no place for another.
+    this.#refusing = !answered && !answerBegan;
+    this.#afterAnswers = this.#refusing ? () => this.#writeRefusal(status) : () => this.#end();
+    if (this.#refusing) {
+      if (broken === undefined) this.#connection.began();
+      else this.#unanswered.pop();
+    }
     if (this.#context.host.clientError(this.#connection, error, this.#socket)) {
-      this.#connection.counts.malformed++;
+      this.#afterAnswers = () => {};
+      this.#refused();
+      if (this.#socket.writableEnded) this.#end();
+      else this.#socket.once('finish', () => this.#end());
       return;
     }
-    this.#refuse(malformed);
+    // A handler that reads this body would wait for the rest for ever.
+    if (broken !== undefined && answerBegan && broken === this.#unanswered[0] && isRead(broken.req)) {
+      this.#connection.reset();
+      return;
+    }
+    if (broken !== undefined && !answerBegan) broken.abandon();
+    if (this.#unanswered.length === 0) this.#afterAnswers();
+  }
+
+  #refused(): void {
+    if (this.#refusing) this.#connection.ended('malformed');
+    this.#refusing = false;
+  }
+
+  #writeRefusal(status: number): void {
+    this.#refused();
+    this.#socket.write(refusal(status));
+    this.#end();
   }
 
   // ── the phases of a drain ───────────────────────────────────────────────────────────────────────────────────────
@@ -326,8 +410,10 @@ export class H1Connection implements Driver {
     this.#announcedAt = now();
     if (this.#state !== 'open') return;
     this.#state = 'announced';
-    for (const { res } of this.#unanswered) {
-      if (!res.headersSent) hookStoreHeader(res, storeLastHeader);
+    for (const exchange of this.#unanswered) exchange.followHead();
+    const answering = this.#unanswered[0];
+    if (answering !== undefined && this.isLast(answering) && markFormattedHead(answering.res)) {
+      this.closeAnnounced(answering);
     }
     this.#timeouts.reconsider();
   }
@@ -371,64 +457,28 @@ export class H1Connection implements Driver {
 
   closed(): void {
     this.#timeouts.stop();
-    const upgraded = this.#state === 'upgraded';
+    const handedOver = this.#state === 'upgraded';
     this.#state = 'ended';
-    for (const exchange of this.#unanswered.splice(0)) this.#abort(exchange);
-    while (upgraded && this.#connection.active > 0)
-      this.#connection.ended(this.#connection.destroyedHere ? 'aborted' : 'served');
-  }
-
-  // ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  #becameIdle(): void {
-    this.#idleSince = now();
-    if (this.#refuseWith !== undefined) this.#writeRefusal(this.#refuseWith);
-    else if (this.#state === 'announced') this.#timeouts.reconsider();
+    for (const { delivered, req, startedAt } of this.#unanswered.splice(0)) {
+      if (delivered !== undefined) this.#connection.aborted(req.method ?? '', req.url ?? '', startedAt);
+      else this.#connection.ended('malformed');
+    }
+    this.#refused();
+    if (this.#upgrade === undefined) return;
+    const { req, startedAt } = this.#upgrade;
+    if (handedOver && !this.#connection.destroyedHere) this.#connection.ended('served');
+    else this.#connection.aborted(req.method ?? '', req.url ?? '', startedAt);
+    this.#upgrade = undefined;
   }
 
   /** Nothing more will be answered: a drain goes on with its phases, without one the connection lingers by itself. */
   #end(): void {
+    if (this.#state === 'ended' || this.#state === 'upgraded') return;
     this.#state = 'ended';
     this.#settled?.();
     this.#finished?.();
     if (this.#terms !== undefined) return;
     this.#connection.moveTo('lingering');
     void this.linger().then(() => this.#connection.reset());
-  }
-
-  /** A request that came after the last answer: no handler sees it, nothing answers it. */
-  #discard(req: IncomingMessage, res: ServerResponse): void {
-    this.#connection.counts.unserved++;
-    silence(res);
-    discardBody(req);
-    if (++this.#late > MAX_LATE) this.#connection.reset();
-  }
-
-  #abort(exchange: Exchange): void {
-    this.#connection.aborted(exchange.req.method ?? '', exchange.req.url ?? '', exchange.startedAt);
-  }
-
-  /** Refuses what is being received, after all that was received before has been answered. */
-  #refuse(status: number): void {
-    this.#headBeganAt = 0;
-    const inBody = this.#unanswered.at(-1);
-    if (inBody !== undefined && !inBody.req.complete) {
-      if (inBody.res.headersSent) {
-        this.#connection.reset();
-        return;
-      }
-      this.#unanswered.pop();
-      silence(inBody.res);
-      this.#connection.ended('malformed');
-    } else {
-      this.#connection.counts.malformed++;
-    }
-    if (this.#unanswered.length > 0) this.#refuseWith = status;
-    else this.#writeRefusal(status);
-  }
-
-  #writeRefusal(status: number): void {
-    this.#socket.write(refusal(status));
-    this.#end();
   }
 }

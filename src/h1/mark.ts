@@ -3,12 +3,28 @@
  * `Connection: keep-alive` is overruled, its other connection options stay (RFC 9110 §7.6.1).
  */
 import type { ServerResponse } from 'node:http';
-import { rawHeaderNames, storeHeader } from '../node-internals.js';
+import { formattedHead, rawHeaderNames, replaceHead, storeHeader } from '../node-internals.js';
 
 /** Formats a head that says `Connection: close`. */
 export function storeHeaderWithClose(res: ServerResponse, firstLine: string, headers: unknown): void {
   res.shouldKeepAlive = false;
   storeHeader(res, firstLine, withClose(fieldsOf(res, headers)));
+}
+
+/** Has a head that was formatted earlier, but not sent yet, say `Connection: close`; `false`: there is none. */
+export function markFormattedHead(res: ServerResponse): boolean {
+  const head = formattedHead(res);
+  if (head === undefined) return false;
+  const [firstLine = '', ...lines] = head.slice(0, -'\r\n\r\n'.length).split('\r\n');
+  const fields = lines.flatMap((line) => {
+    const colon = line.indexOf(':');
+    return [line.slice(0, colon), line.slice(colon + 1).trim()];
+  });
+  const marked = withClose(fields);
+  let text = `${firstLine}\r\n`;
+  for (let i = 0; i < marked.length; i += 2) text += `${marked[i]}: ${marked[i + 1]}\r\n`;
+  replaceHead(res, `${text}\r\n`);
+  return true;
 }
 
 /** The three forms in which a head's fields reach Node's formatter, as one: name, value, name, value. */

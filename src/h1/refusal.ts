@@ -3,17 +3,24 @@
  */
 import { STATUS_CODES } from 'node:http';
 
-/** The parser's errors that have a better answer than 400. */
+const REQUEST_TIMEOUT = 'ERR_HTTP_REQUEST_TIMEOUT';
+
+/** The errors that have a better answer than 400. */
 const STATUS_BY_CODE: Readonly<Record<string, number>> = {
   HPE_HEADER_OVERFLOW: 431,
   HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
-  ERR_HTTP_REQUEST_TIMEOUT: 408,
+  [REQUEST_TIMEOUT]: 408,
 };
 
 /** The status that an error of node:http's parser is answered with; `undefined` for errors of the transport. */
 export function refusalFor(code: string | undefined): number | undefined {
   if (code === undefined || !/^(?:HPE_|ERR_HTTP_)/.test(code)) return undefined;
   return STATUS_BY_CODE[code] ?? 400;
+}
+
+/** The error that node:http reports for a request that doesn't come in time. */
+export function requestTimeoutError(): Error & { code: string } {
+  return Object.assign(new Error('Request timeout'), { code: REQUEST_TIMEOUT });
 }
 
 export function refusal(status: number): string {

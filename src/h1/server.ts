@@ -35,8 +35,8 @@ export function createH1Server(settings: H1Settings): Server {
     h1ConnectionOf(socket as Socket)?.clientError(error),
   );
   // Without a listener node:http would reset the connection; what to answer is decided per connection.
-  server.on('connect', (req: IncomingMessage, socket, head: Buffer) =>
-    h1ConnectionOf(socket as Socket)?.upgrade('connect', req, head),
+  server.on('connect', (req: IncomingMessage, stream, head: Buffer) =>
+    h1ConnectionOf(req.socket)?.upgrade('connect', req, stream, head),
   );
   return server;
 }

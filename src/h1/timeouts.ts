@@ -1,21 +1,34 @@
 /**
  * The times an HTTP/1.1 connection is held to: request heads, request bodies, and idling. An http.Server that doesn't
- * listen enforces none of them. One lazily re-armed alarm per connection, nothing per request.
+ * listen enforces none of them. One lazily re-armed alarm per connection; per request it costs a comparison.
  */
-import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { Alarm, now } from '../core/timing.js';
 import type { H1Settings } from './options.js';
 
+/**
+ * What has to come next; times are on the `now()` clock.
+ *
+ * - `request`: the connection is idle, and may be until then.
+ * - `head`: the rest of a head whose first byte came then.
+ * - `body`: the rest of the body of a request that began then; `heldBack` while the application doesn't read on.
+ * - `tail`: the rest of the body of a request that is answered already; not awaited for longer than `until`.
+ * - `answer`: the application's.
+ */
+export type Awaited =
+  | { readonly what: 'request'; readonly until: number }
+  | { readonly what: 'head'; readonly since: number }
+  | { readonly what: 'body'; readonly since: number; readonly heldBack: boolean }
+  | { readonly what: 'tail'; readonly until: number }
+  | { readonly what: 'answer' };
+
 /** What is asked of a connection, and what it is told. */
 export interface Timed {
+  /** Nothing is awaited any more. */
   readonly over: boolean;
-  readonly idle: boolean;
-  readonly idleUntil: number;
-  readonly headBeganAt: number;
-  readonly awaitedBody: { readonly startedAt: number } | undefined;
+  readonly awaited: Awaited;
   readonly bytesRead: number;
-  idleExpired(): void;
-  requestTimedOut(): void;
+  /** It didn't come in time, as seen after a poll. */
+  expired(awaited: Awaited): void;
 }
 
 /** A stalled body is noticed after at most this much more than its limit. */
@@ -24,72 +37,78 @@ const LOOKS_PER_BODY_TIMEOUT = 4;
 export class Timeouts {
   readonly #connection: Timed;
   readonly #settings: H1Settings;
-  readonly #keepAlive: KeepAliveSettings;
   readonly #alarm = new Alarm(() => this.#look());
+  /** How many bytes had come, and when that was last seen to change. */
   #bytesRead = 0;
   #bytesAt = now();
 
-  constructor(connection: Timed, settings: H1Settings, keepAlive: KeepAliveSettings) {
+  constructor(connection: Timed, settings: H1Settings) {
     this.#connection = connection;
     this.#settings = settings;
-    this.#keepAlive = keepAlive;
-    this.#alarm.set(now() + this.#period);
   }
 
-  /** Something has brought a time forward. */
+  /** The first byte of a head has come at this time: its head and its body are timed from now on. */
+  requestBegan(at: number): void {
+    const { headersTimeout, bodyTimeout, requestTimeout } = this.#settings;
+    const next =
+      at + Math.min(limit(headersTimeout), limit(bodyTimeout / LOOKS_PER_BODY_TIMEOUT), limit(requestTimeout));
+    if (next < this.#alarm.at) this.#alarm.set(next);
+  }
+
+  /** The connection may not be awaiting this for as long as it was when it was last looked at. */
   reconsider(): void {
-    if (!this.#connection.over && this.#connection.idle) this.#alarm.atMost(this.#connection.idleUntil);
+    const connection = this.#connection;
+    if (!connection.over) this.#alarm.atMost(this.#nextLook(connection.awaited, now()));
   }
 
   stop(): void {
     this.#alarm.clear();
   }
 
-  /** Looking this often finds everything in time: what begins right after a look is not due before the next one. */
-  get #period(): number {
-    const { headersTimeout, bodyTimeout, requestTimeout } = this.#settings;
-    return Math.min(
-      headersTimeout || Infinity,
-      bodyTimeout / LOOKS_PER_BODY_TIMEOUT || Infinity,
-      requestTimeout || Infinity,
-      this.#keepAlive.hold,
-    );
-  }
-
   #look(): void {
     const connection = this.#connection;
     if (connection.over) return;
     const at = now();
-    if (connection.bytesRead !== this.#bytesRead) {
-      this.#bytesRead = connection.bytesRead;
+    const { awaited, bytesRead } = connection;
+    // A client that need not send, or whose bytes nobody takes, isn't silent.
+    const awaitsBytes = awaited.what === 'tail' || (awaited.what === 'body' && !awaited.heldBack);
+    if (bytesRead !== this.#bytesRead || !awaitsBytes) {
+      this.#bytesRead = bytesRead;
       this.#bytesAt = at;
     }
-    const due = this.#due();
-    if (at < due) {
-      this.#alarm.set(Math.min(due, at + this.#period));
-      return;
-    }
-    if (!connection.idle) {
-      connection.requestTimedOut();
-      return;
-    }
-    connection.idleExpired();
-    if (!connection.over) this.#alarm.set(now() + this.#period);
+    if (at >= this.#due(awaited)) connection.expired(awaited);
+    else this.#alarm.set(this.#nextLook(awaited, at));
   }
 
-  /** When what the connection is doing now has taken too long. */
-  #due(): number {
+  /** When what is awaited has taken too long. */
+  #due(awaited: Awaited): number {
     const { headersTimeout, bodyTimeout, requestTimeout } = this.#settings;
-    const connection = this.#connection;
-    if (connection.idle) return connection.idleUntil;
-    if (connection.headBeganAt > 0) {
-      return connection.headBeganAt + Math.min(headersTimeout || Infinity, requestTimeout || Infinity);
+    switch (awaited.what) {
+      case 'request':
+        return awaited.until;
+      case 'head':
+        return awaited.since + Math.min(limit(headersTimeout), limit(requestTimeout));
+      case 'body':
+        return Math.min(
+          Math.max(this.#bytesAt, awaited.since) + limit(bodyTimeout),
+          awaited.since + limit(requestTimeout),
+        );
+      case 'tail':
+        return Math.min(this.#bytesAt + limit(bodyTimeout), awaited.until);
+      case 'answer':
+        return Infinity;
     }
-    const body = connection.awaitedBody;
-    if (body === undefined) return Infinity;
-    return Math.min(
-      Math.max(this.#bytesAt, body.startedAt) + (bodyTimeout || Infinity),
-      body.startedAt + (requestTimeout || Infinity),
-    );
   }
+
+  /** Bodies are looked at now and then, because their bytes are only counted; the rest at its time. */
+  #nextLook(awaited: Awaited, at: number): number {
+    const due = this.#due(awaited);
+    if (awaited.what === 'request' || awaited.what === 'head') return due;
+    return Math.min(due, at + limit(this.#settings.bodyTimeout / LOOKS_PER_BODY_TIMEOUT));
+  }
+}
+
+/** 0 stands for no limit. */
+function limit(ms: number): number {
+  return ms || Infinity;
 }

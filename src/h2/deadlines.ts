@@ -47,6 +47,8 @@ class Traffic {
   /** Until when nobody waited for more of the request, and until when the answer was not held up. */
   awaitedAt = 0;
   blockedAt = 0;
+  /** The application has been told of this silence. */
+  told = false;
 }
 
 export class Deadlines {
@@ -188,10 +190,12 @@ export class Deadlines {
       if (bytesSent !== seen.sent) {
         seen.sent = bytesSent;
         seen.sentAt = at;
+        seen.told = false;
       }
       if (bytesReceived !== seen.received) {
         seen.received = bytesReceived;
         seen.receivedAt = at;
+        seen.told = false;
       }
       traffic.set(user, seen);
       if (user.timeout > 0) this.#shortest = Math.min(this.#shortest, user.timeout);
@@ -229,8 +233,8 @@ export class Deadlines {
     }
     if (!blocked) seen.blockedAt = at;
 
-    if (user.timeout > 0 && at >= Math.max(seen.sentAt, seen.receivedAt) + user.timeout) {
-      seen.sent = -1;
+    if (user.timeout > 0 && !seen.told && at >= Math.max(seen.sentAt, seen.receivedAt) + user.timeout) {
+      seen.told = true;
       this.#connection.silent(user);
     }
   }

@@ -44,10 +44,12 @@ export class H2Drain {
   }
 
   announce(terms: DrainTerms): void {
-    const { session } = this.#on;
+    const { session, wire } = this.#on;
     this.#terms = terms;
-    session.goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR, terms.reason);
-    this.#ping = this.#pings.send(() => this.#look());
+    wire.atFlush(() => {
+      session.goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR, terms.reason);
+      this.#ping = this.#pings.send(() => this.#look());
+    });
   }
 
   tighten(terms: DrainTerms): void {
@@ -66,7 +68,7 @@ export class H2Drain {
     const { session, wire } = this.#on;
     this.#alarm.clear();
     session.goaway(session.highestStreamId, ErrorCode.NO_ERROR, this.#terms?.reason);
-    wire.schedule();
+    wire.flush();
   }
 
   finish(): Promise<void> {
@@ -134,14 +136,15 @@ export class H2Drain {
   #settledAt(): number {
     const { connection, session } = this.#on;
     const ping = this.#ping;
-    if (this.#over || ping === undefined || this.#terms === undefined) return 0;
+    if (this.#over) return 0;
+    if (ping === undefined || this.#terms === undefined) return Number.POSITIVE_INFINITY;
     if (ping.ackedAt !== undefined) {
       const rtt = ping.rtt ?? 0;
       // While streams are open, waiting costs nothing.
       const grace = connection.active > 0 ? rtt : rtt * GRACE_PER_RTT;
       return ping.ackedAt + Math.max(GRACE, grace);
     }
-    if (!session.prefaceComplete || ping.writtenOutAt === undefined) return Infinity;
+    if (!session.prefaceComplete || ping.writtenOutAt === undefined) return Number.POSITIVE_INFINITY;
     this.#answerableSince ??= now();
     return Math.max(ping.writtenOutAt, this.#answerableSince) + this.#terms.settle;
   }

@@ -13,7 +13,7 @@ import { H2Request } from './request.js';
 import { drained, H2Response } from './response.js';
 import type { Session } from './session.js';
 import { SocketView, type Viewed } from './socket-view.js';
-import type { Stream } from './stream.js';
+import type { Framed, Stream } from './stream.js';
 
 /** How a request that the application got has ended; `'open'`: it hasn't. */
 export type Fate = 'open' | 'served' | 'cancelled' | 'malformed' | 'aborted';
@@ -51,6 +51,8 @@ export interface StreamOwner {
   readonly connection: LiveConnection;
   /** The session has output, or may have. */
   wrote(): void;
+  /** What to give the session with bytes: `callback` is called when the socket has taken them, or with an error. */
+  written(callback: Framed): Framed;
   /** `user.responded` has become true: its `flushed()` is to be called. */
   responded(user: StreamUser): void;
   /** Ends a stream from our side, counted as `fate`. */
@@ -61,7 +63,7 @@ export interface StreamOwner {
 /** Body bytes that wait for uncork(). */
 export interface CorkedChunk {
   readonly bytes: Buffer;
-  readonly done: ((error?: Error) => void) | undefined;
+  readonly done: Framed | undefined;
 }
 
 function connectionReset(): Error {

@@ -12,9 +12,9 @@ import { ErrorCode, type H2Error } from './errors.js';
 import { Exchange, type Fate, type StreamOwner, type StreamUser } from './exchange.js';
 import { isMisdirected } from './misdirected.js';
 import { type RequestHead, Session, type SessionHandler } from './session.js';
-import type { Stream } from './stream.js';
+import type { Framed, Stream } from './stream.js';
 import { TunnelUser } from './tunnel.js';
-import { rethrow, Wire, type WireEvents } from './wire.js';
+import { rethrow, type Tracked, Wire, type WireEvents } from './wire.js';
 
 /** What the requests of a connection tell it. */
 export interface RequestsEvents {
@@ -30,6 +30,26 @@ export interface RequestsEvents {
   drainWanted(): void;
   /** A connection error of the peer's. */
   failed(error: H2Error): void;
+}
+
+/** Calls back when bytes are the application's again. */
+class Callback implements Tracked {
+  readonly #callback: Framed;
+
+  constructor(callback: Framed) {
+    this.#callback = callback;
+  }
+
+  wrote(): void {}
+
+  writtenOut(): void {
+    process.nextTick(this.#callback);
+  }
+
+  lost(): void {
+    const error = new Error('the connection was closed before this was written');
+    process.nextTick(this.#callback, Object.assign(error, { code: 'ERR_STREAM_DESTROYED' }));
+  }
 }
 
 const NO_BYTES = Buffer.alloc(0);
@@ -186,6 +206,13 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
     this.wire.schedule();
   }
 
+  written(callback: Framed): Framed {
+    return (error) => {
+      if (error === undefined) this.wire.track(new Callback(callback));
+      else process.nextTick(callback, error);
+    };
+  }
+
   timeoutChanged(user: StreamUser): void {
     this.#events.watch(user.timeout);
   }
@@ -212,7 +239,9 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   gone(): void {
     this.markCut();
     this.session.destroy();
-    for (const user of this.wire.undelivered()) {
+    const undelivered = [...this.wire.undelivered()];
+    this.wire.closed();
+    for (const user of undelivered) {
       if (!user.over) continue;
       user.fate = 'aborted';
       this.#count(user);

@@ -16,11 +16,6 @@ const EMPTY = Buffer.alloc(0);
 
 const native = ServerResponse.prototype;
 
-/** Calls back later, as a stream's callbacks are. */
-function deferred(callback: Callback): (error?: Error) => void {
-  return (error) => process.nextTick(callback, error ?? null);
-}
-
 function toBuffer(chunk: Chunk, encoding: BufferEncoding | null | undefined): Buffer {
   if (typeof chunk === 'string') return Buffer.from(chunk, encoding ?? 'utf8');
   if (Buffer.isBuffer(chunk)) return chunk;
@@ -110,7 +105,7 @@ function send(
 
 function sendBytes(res: H2Response, bytes: Buffer, callback: Callback | undefined): boolean {
   const exchange = res[kExchange];
-  const done = callback === undefined ? undefined : deferred(callback);
+  const done = callback === undefined ? undefined : exchange.owner.written(callback);
   if (res[kCorked] > 0) {
     exchange.corked ??= [];
     exchange.corked.push({ bytes, done });

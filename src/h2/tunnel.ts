@@ -17,6 +17,7 @@ import type { Stream } from './stream.js';
 /** A response head in HTTP/1.1's form may be this long. */
 const MAX_HEAD = 16_384;
 
+const NO_BYTES = Buffer.alloc(0);
 const HEAD_BEGIN = Buffer.from('HTTP/1.', 'latin1');
 const HEAD_END = '\r\n\r\n';
 
@@ -71,6 +72,12 @@ export class H2Tunnel extends Duplex {
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: Done): void {
     this.#user.write(chunk, done);
+  }
+
+  override _writev(chunks: readonly { chunk: Buffer }[], done: Done): void {
+    const last = chunks.length - 1;
+    for (let i = 0; i < last; i++) this.#user.write(chunks[i]?.chunk ?? NO_BYTES, () => {});
+    this.#user.write(chunks[last]?.chunk ?? NO_BYTES, done);
   }
 
   override _final(done: Done): void {
@@ -160,7 +167,7 @@ export class TunnelUser implements StreamUser, Viewed {
       done();
       return;
     }
-    this.owner.session.write(this.stream, bytes, (error) => process.nextTick(done, error));
+    this.owner.session.write(this.stream, bytes, this.owner.written(done));
     this.owner.wrote();
   }
 
@@ -187,7 +194,7 @@ export class TunnelUser implements StreamUser, Viewed {
 
   finish(): void {
     if (this.stream.sending === 'nothing') this.respond(200, []);
-    this.owner.session.endWith(this.stream, this.#head ?? Buffer.alloc(0), () => this.#framed());
+    this.owner.session.endWith(this.stream, this.#head ?? NO_BYTES, () => this.#framed());
     this.#head = undefined;
     this.owner.wrote();
   }

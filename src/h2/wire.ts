@@ -20,6 +20,8 @@ export interface Tracked {
   wrote(at: number, behind: boolean): void;
   /** The socket has written them out. */
   writtenOut(at: number): void;
+  /** They never will be. */
+  lost?(): void;
 }
 
 /** What goes with one write to the socket. */
@@ -85,6 +87,7 @@ export class Wire {
   readonly #session: Session;
   readonly #events: WireEvents;
   #scheduled = false;
+  #atFlush: (() => void) | undefined;
   #users: StreamUser[] = [];
   #tracked: Tracked[] = [];
   /** Writes that the socket has not completed, in order. */
@@ -128,6 +131,23 @@ export class Wire {
     yield* this.#users;
   }
 
+  /** The socket is closed: what was followed is lost. */
+  closed(): void {
+    const tracked = this.#unwritten.flatMap((batch) => batch.tracked).concat(this.#tracked);
+    this.#tracked = [];
+    this.#unwritten.length = 0;
+    for (const one of tracked) one.lost?.();
+  }
+
+  /**
+   * Puts something in the output when it is flushed, in this turn. Thousands of connections that have something to say
+   * at once share one chunk then, and the loop polls in between.
+   */
+  atFlush(encode: () => void): void {
+    this.#atFlush = encode;
+    this.schedule();
+  }
+
   /** Follows the bytes in the output. */
   track(tracked: Tracked): void {
     this.#tracked.push(tracked);
@@ -138,6 +158,11 @@ export class Wire {
     this.#scheduled = false;
     const session = this.#session;
     const socket = this.#socket;
+    if (this.#atFlush !== undefined) {
+      const encode = this.#atFlush;
+      this.#atFlush = undefined;
+      encode();
+    }
     if (!socket.writable) {
       session.output.take();
       if (this.#users.length > 0) this.#unwritten.push({ users: this.#users, tracked: NOTHING });

@@ -1,0 +1,38 @@
+/**
+ * A request that takes the connection out of HTTP (`Upgrade`, CONNECT), from its head until the application has the
+ * socket. It waits until the requests before it have been answered.
+ */
+import { AsyncResource } from 'node:async_hooks';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+
+export class Upgrade {
+  readonly req: IncomingMessage;
+  /** When its first byte came, on the `now()` clock. */
+  readonly startedAt: number;
+  /** Hands the connection over. */
+  turn: () => void;
+
+  constructor(req: IncomingMessage, startedAt: number, handOver: () => void) {
+    this.req = req;
+    this.startedAt = startedAt;
+    this.turn = handOver;
+  }
+
+  /**
+   * node:http has let go of the socket already: what it did for the answers that are still to be written is done here.
+   *
+   * @param answering the response that is being written
+   */
+  waitFor(socket: Socket, answering: () => ServerResponse | undefined): void {
+    const onDrain = (): void => {
+      answering()?.emit('drain');
+    };
+    socket.on('drain', onDrain);
+    const handOver = AsyncResource.bind(this.turn);
+    this.turn = () => {
+      socket.off('drain', onDrain);
+      handOver();
+    };
+  }
+}

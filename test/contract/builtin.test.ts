@@ -1,0 +1,4 @@
+import { describeConnection } from './connection.contract.js';
+import { builtinH2 } from './implementation.js';
+
+for (const implementation of [builtinH2]) describeConnection(implementation);

@@ -1,0 +1,4 @@
+import { describeConnection } from './connection.contract.js';
+import { h1Cleartext, h1OverTls } from './implementation.js';
+
+for (const implementation of [h1OverTls, h1Cleartext]) describeConnection(implementation);

@@ -1,0 +1,128 @@
+/**
+ * Keep-alive without the race: what responses advertise, how long connections are really held, and how the end of an
+ * idle connection is an ordinary drain.
+ */
+import { expect } from 'chai';
+import { gracefulShutdown } from '../../src/index.js';
+import { closeEverything, delay, Site, stall, TRANSPORTS, turns } from './support.js';
+
+for (const { name, tls } of TRANSPORTS) {
+  describe(`keep-alive (${name})`, () => {
+    afterEach(closeEverything);
+
+    it('advertises 5 s by default, and what is asked for otherwise', async () => {
+      for (const [keepAlive, advertised] of [
+        [undefined, 5],
+        [{ advertise: 7_000 }, 7],
+        [{ advertise: 0 }, undefined],
+      ] as const) {
+        const site = await Site.open({ tls, options: keepAlive === undefined ? {} : { keepAlive } });
+        const client = await site.connect();
+        expect((await client.fetch()).keepAliveTimeout).to.equal(advertised);
+      }
+    });
+
+    it('keeps an idle connection for hold, then drains it with a lingering close', async () => {
+      const site = await Site.open({
+        tls,
+        options: { keepAlive: { advertise: 0, hold: 200 }, drain: { linger: 400 } },
+      });
+      const client = await site.connect();
+      await client.fetch();
+      const connection = await site.connection();
+      const answeredAt = performance.now();
+      expect(await client.ended()).to.equal('fin');
+      expect(performance.now() - answeredAt).to.be.within(180, 1_000);
+      expect(connection.state).to.equal('lingering');
+      expect(connection.drainSignal.aborted).to.equal(true);
+      client.request({ path: '/late' });
+      await delay(50);
+      client.end();
+      const { outcome, unserved } = await gracefulShutdown(connection);
+      expect([outcome, unserved, site.handled]).to.deep.equal(['lossy', 1, ['/']]);
+      expect([client.unsolicited, site.relay.resets['to-client']]).to.deep.equal([0, 0]);
+    });
+
+    it('starts hold again with each answer', async () => {
+      const site = await Site.open({ tls, options: { keepAlive: { advertise: 0, hold: 200 } } });
+      const client = await site.connect();
+      for (let i = 0; i < 5; i++) {
+        await client.fetch();
+        await delay(120);
+      }
+      expect(client.ending).to.equal('open');
+      expect(await client.ended()).to.equal('fin');
+    });
+
+    it('does not close a connection whose answer takes longer than hold', async () => {
+      const site = await Site.open({ tls, options: { keepAlive: { advertise: 0, hold: 60 } } });
+      const client = await site.connect();
+      client.request({ path: '/park' });
+      const res = await site.parked('/park');
+      await delay(200);
+      res.end('at last');
+      const answer = await client.response();
+      expect([answer.text, answer.connectionHas('close')]).to.deep.equal(['at last', false]);
+    });
+
+    it('closes a connection that never asks for anything after hold, without a word', async () => {
+      const site = await Site.open({ tls, options: { keepAlive: { advertise: 0, hold: 100 } } });
+      const client = await site.connect();
+      expect(await client.ended()).to.equal('fin');
+      expect([client.unsolicited, client.parseError]).to.deep.equal([0, undefined]);
+    });
+
+    it('serves the request that came while the loop was stalled past hold, 50 times of 50', async () => {
+      const hold = 150;
+      const site = await Site.open({ tls, delayMs: 0, options: { keepAlive: { advertise: 0, hold } } });
+      const clients = await Promise.all(Array.from({ length: 50 }, () => site.connect()));
+      await Promise.all(clients.map((client) => client.fetch({ path: '/first' })));
+      await delay(hold / 2);
+      for (const client of clients) client.request({ path: '/second' });
+      // The bytes leave the relay, then nothing runs until after the timers' time.
+      await turns(4);
+      stall(hold);
+      await Promise.all(clients.map((client) => client.until(() => client.responses.length === 2)));
+      expect(site.handled.filter((path) => path === '/second').length).to.equal(50);
+    });
+
+    it('serves the request that came while the loop was stalled past idleWait, 50 times of 50', async () => {
+      const site = await Site.open({ tls, delayMs: 0 });
+      const clients = await Promise.all(Array.from({ length: 50 }, () => site.connect()));
+      await Promise.all(clients.map((client) => client.fetch({ path: '/first' })));
+      const drained = site.server.drain('all', { idleWait: 40, linger: 100 });
+      for (const client of clients) client.request({ path: '/second' });
+      await turns(4);
+      stall(80);
+      await Promise.all(clients.map((client) => client.until(() => client.responses.length === 2)));
+      for (const client of clients) {
+        expect(client.responses[1]?.connectionHas('close')).to.equal(true);
+        await client.ended();
+        client.end();
+      }
+      const { outcomes, served } = await drained;
+      expect([outcomes.drained, served]).to.deep.equal([50, 50]);
+    });
+
+    it('drains a connection whose requests are used up', async () => {
+      const site = await Site.open({ tls, options: { h1: { maxRequestsPerSocket: 3 } } });
+      const client = await site.connect();
+      for (let i = 0; i < 3; i++) await client.fetch({ path: `/${i}` });
+      expect(client.responses.map((answer) => answer.connectionHas('close'))).to.deep.equal([false, false, true]);
+      expect(await client.ended()).to.equal('fin');
+      client.end();
+      await client.transport.closed;
+      expect(site.relay.resets['to-client']).to.equal(0);
+    });
+
+    it('lets the setters of keepAliveTimeout and maxRequestsPerSocket work on live connections', async () => {
+      const site = await Site.open({ tls });
+      const client = await site.connect();
+      await client.fetch();
+      site.server.keepAliveTimeout = 9_000;
+      expect((await client.fetch()).keepAliveTimeout).to.equal(9);
+      site.server.maxRequestsPerSocket = 1;
+      expect((await client.fetch()).connectionHas('close')).to.equal(true);
+    });
+  });
+}

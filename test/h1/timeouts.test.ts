@@ -1,0 +1,240 @@
+/**
+ * The times HTTP/1.1 requests are held to: 408 once the first byte of a head has come, nothing before, and never for
+ * what already waits in the kernel.
+ */
+import { expect } from 'chai';
+import { gracefulShutdown, type H1Options } from '../../src/index.js';
+import { closeEverything, counters, delay, Site, stall, TRANSPORTS, turns } from './support.js';
+
+for (const { name, tls } of TRANSPORTS) {
+  describe(`timeouts of HTTP/1.1 requests (${name})`, () => {
+    afterEach(closeEverything);
+
+    const HEAD = 'POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n';
+
+    async function open(h1: H1Options): Promise<Site> {
+      return Site.open({ tls, options: { h1, drain: { linger: 300 } } }, (req, res) => {
+        req.on('data', () => {});
+        req.on('end', () => res.end(req.url));
+      });
+    }
+
+    for (const [what, bytes, h1] of [
+      ['a head that stops after one byte (headersTimeout)', 'G', { headersTimeout: 100 }],
+      ['a head that stops in a field (requestTimeout)', 'GET / HTTP/1.1\r\nHos', { requestTimeout: 100 }],
+      ['a body that stops (bodyTimeout)', `${HEAD}half`, { bodyTimeout: 100 }],
+      ['a body that never begins (bodyTimeout)', HEAD, { bodyTimeout: 100 }],
+      ['a body that takes too long (requestTimeout)', `${HEAD}half`, { requestTimeout: 100 }],
+    ] as const) {
+      it(`answers 408 with close and lingers for ${what}`, async () => {
+        const site = await open(h1);
+        const client = await site.connect();
+        const connection = await site.connection();
+        await client.fetch({ path: '/first' });
+        const from = performance.now();
+        client.write(bytes, ['POST']);
+        await client.until(() => client.responses.length === 2);
+        expect(performance.now() - from).to.be.within(95, 1_500);
+        const [, answer] = client.responses;
+        expect([answer?.status, answer?.connectionHas('close')]).to.deep.equal([408, true]);
+        expect(await client.ended()).to.equal('fin');
+        expect(connection.state).to.equal('lingering');
+        client.end();
+        await connection.closed;
+        expect(site.relay.resets['to-client']).to.equal(0);
+      });
+    }
+
+    it('says nothing to a connection that says nothing, whatever the limits', async () => {
+      const site = await open({ headersTimeout: 40, requestTimeout: 40, bodyTimeout: 40 });
+      const silent = await site.connect();
+      const idle = await site.connect();
+      await idle.fetch();
+      await delay(200);
+      expect([silent.ending, idle.ending, silent.unsolicited, idle.unsolicited]).to.deep.equal(['open', 'open', 0, 0]);
+      expect((await silent.fetch()).status).to.equal(200);
+    });
+
+    it('lets a slow body take as long as it likes while bytes come', async () => {
+      const site = await open({ bodyTimeout: 120 });
+      const client = await site.connect();
+      client.write(HEAD, ['POST']);
+      for (let i = 0; i < 10; i++) {
+        await delay(40);
+        client.write('x');
+      }
+      expect((await client.response()).status).to.equal(200);
+    });
+
+    it('does not time a body that the application holds back', async () => {
+      const site = await Site.open({ tls, options: { h1: { bodyTimeout: 60 } } }, (req, res) => {
+        req.pause();
+        setTimeout(() => {
+          req.resume();
+          req.on('end', () => res.end('all'));
+        }, 250);
+      });
+      const client = await site.connect();
+      client.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n', ['POST']);
+      client.write(Buffer.alloc(300_000));
+      expect((await client.response()).text).to.equal('all');
+    });
+
+    it('does not time a body that was not asked for yet', async () => {
+      const site = await Site.open({ tls, options: { h1: { bodyTimeout: 60 } } });
+      site.server.on('checkContinue', (req, res) => {
+        setTimeout(() => {
+          res.writeContinue();
+          req.resume();
+          req.on('end', () => res.end('asked late'));
+        }, 250);
+      });
+      const client = await site.connect();
+      client.write('POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n', ['POST']);
+      await client.until(() => client.informational.length === 1);
+      client.write('body');
+      expect((await client.response()).text).to.equal('asked late');
+    });
+
+    it('does not time the application', async () => {
+      const site = await Site.open({
+        tls,
+        options: { h1: { headersTimeout: 50, bodyTimeout: 50, requestTimeout: 50 } },
+      });
+      const client = await site.connect();
+      client.request({ path: '/park', method: 'POST', body: 'complete' });
+      const res = await site.parked('/park');
+      await delay(250);
+      res.end('slow');
+      expect((await client.response()).text).to.equal('slow');
+    });
+
+    for (const [what, first, rest, h1] of [
+      ['the rest of a head', 'GET /late HTTP/1.1\r\nHos', 't: x\r\n\r\n', { headersTimeout: 80 }],
+      ['the rest of a body', `${HEAD}half.`, 'half.', { bodyTimeout: 80 }],
+    ] as const) {
+      it(`serves ${what} that came while the loop was stalled past the limit, 50 times of 50`, async () => {
+        const site = await Site.open({ tls, delayMs: 0, options: { h1 } }, (req, res) => {
+          req.on('data', () => {});
+          req.on('end', () => res.end());
+        });
+        const clients = await Promise.all(Array.from({ length: 50 }, () => site.connect()));
+        for (const client of clients) client.write(first, ['POST']);
+        await delay(50);
+        for (const client of clients) client.write(rest);
+        await turns(4);
+        stall(120);
+        const answers = await Promise.all(clients.map((client) => client.response()));
+        expect(answers.filter((answer) => answer.status === 200).length).to.equal(50);
+      });
+    }
+
+    it('counts a refused request once, though its rest comes after the 408', async () => {
+      const site = await open({ headersTimeout: 60 });
+      const client = await site.connect();
+      client.write('GET /half HTTP/1.1\r\nHos', ['GET']);
+      await delay(20);
+      const drained = gracefulShutdown(await site.connection());
+      expect((await client.response()).status).to.equal(408);
+      client.write('t: x\r\n\r\n');
+      client.request({ path: '/late' });
+      await delay(50);
+      client.end();
+      const report = await drained;
+      expect([report.outcome, counters(report)]).to.deep.equal(['lossy', { malformed: 1, unserved: 1 }]);
+      expect(site.handled).to.deep.equal([]);
+    });
+
+    it('refuses a head that stalls behind requests that are still being answered, after them', async () => {
+      const site = await Site.open({ tls, options: { h1: { headersTimeout: 60 } } });
+      const client = await site.connect();
+      client.write('GET /park HTTP/1.1\r\nHost: x\r\n\r\nGET /half HT', ['GET', 'GET']);
+      const res = await site.parked('/park');
+      const drained = gracefulShutdown(await site.connection(), { linger: 200 });
+      await delay(150);
+      expect(client.responses.length).to.equal(0);
+      client.write('TP/1.1\r\nHost: x\r\n\r\n');
+      await delay(20);
+      res.end('first');
+      await client.until(() => client.responses.length === 2);
+      expect(client.responses.map((answer) => [answer.status, answer.connectionHas('close')])).to.deep.equal([
+        [200, false],
+        [408, true],
+      ]);
+      expect(await client.ended()).to.equal('fin');
+      client.end();
+      expect(counters(await drained)).to.deep.equal({ served: 1, malformed: 1 });
+      expect(site.handled).to.deep.equal(['/park']);
+    });
+
+    it("tells a 'clientError' listener instead, as node:http does", async () => {
+      const site = await open({ headersTimeout: 60 });
+      site.server.on('clientError', (error: Error & { code?: string }, socket) => {
+        socket.end(`HTTP/1.1 418 ${error.code}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+      });
+      const client = await site.connect();
+      client.write('GET', ['GET']);
+      expect((await client.response()).reason).to.equal('ERR_HTTP_REQUEST_TIMEOUT');
+    });
+
+    it('closes a connection that stops in the middle of a body whose answer is complete, without a word', async () => {
+      const site = await Site.open({ tls, options: { h1: { bodyTimeout: 80 } } });
+      const client = await site.connect();
+      client.write(`${HEAD}half`, ['POST']);
+      expect((await client.response()).status).to.equal(200);
+      expect(await client.ended()).to.equal('fin');
+      client.end();
+      await client.transport.closed;
+      expect([client.unsolicited, site.relay.resets['to-client']]).to.deep.equal([0, 0]);
+    });
+
+    for (const setter of ['headersTimeout', 'requestTimeout'] as const) {
+      it(`lets the setter of ${setter} work on live connections`, async () => {
+        const site = await open({});
+        const client = await site.connect();
+        await client.fetch();
+        site.server[setter] = 80;
+        client.write('GET', ['GET']);
+        await client.until(() => client.responses.length === 2);
+        expect(client.responses[1]?.status).to.equal(408);
+      });
+    }
+
+    describe('server.setTimeout', () => {
+      it('resets an inactive request, and closes an idle connection with a lingering close', async () => {
+        const site = await Site.open({ tls });
+        site.server.setTimeout(100);
+        const busy = await site.connect();
+        busy.request({ path: '/park' });
+        expect(await busy.ended()).to.equal('reset');
+        const idle = await site.connect();
+        await idle.fetch();
+        expect(await idle.ended()).to.equal('fin');
+        expect(idle.unsolicited).to.equal(0);
+      });
+
+      it('leaves it to a listener, on the server or on the response', async () => {
+        const site = await Site.open({ tls });
+        let heard = 0;
+        const client = await site.connect();
+        client.request({ path: '/park' });
+        const res = await site.parked('/park');
+        res.setTimeout(60, () => {
+          heard++;
+          res.end('timed out');
+        });
+        expect((await client.response()).text).to.equal('timed out');
+        client.destroy();
+        await (await site.connection()).closed;
+        site.server.setTimeout(60, (socket) => {
+          heard++;
+          socket.end();
+        });
+        const other = await site.connect();
+        await other.fetch();
+        expect(await other.ended()).to.equal('fin');
+        expect(heard).to.equal(2);
+      });
+    });
+  });
+}

@@ -1,0 +1,168 @@
+/**
+ * Connections that stop being HTTP/1.1: they wait for the answers before them, and a drain leaves them to the
+ * application until its deadline.
+ */
+import type { Duplex } from 'node:stream';
+import { expect } from 'chai';
+import { connectionOf, drainSignal, gracefulShutdown } from '../../src/index.js';
+import { encodeRequest, type H1Client } from '../wire/h1-client.js';
+import { closeEverything, counters, delay, Site, TRANSPORTS } from './support.js';
+
+const SWITCH = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n';
+const upgrade = encodeRequest({ path: '/echo', headers: { connection: 'upgrade', upgrade: 'echo' } });
+
+for (const { name, tls } of TRANSPORTS) {
+  describe(`upgraded connections (${name})`, () => {
+    afterEach(closeEverything);
+
+    async function echoing(endOnDrain = false): Promise<{ site: Site; client: H1Client }> {
+      const site = await Site.open({ tls });
+      site.server.on('upgrade', (req, socket: Duplex, head: Buffer) => {
+        socket.write(SWITCH);
+        socket.write(head);
+        socket.pipe(socket);
+        if (!endOnDrain) return;
+        const signal = drainSignal(req);
+        if (signal.aborted) socket.end('bye');
+        else signal.addEventListener('abort', () => socket.end('bye'));
+      });
+      return { site, client: await site.connect() };
+    }
+
+    it('hands the socket over, with the bytes that came along', async () => {
+      const { site, client } = await echoing();
+      client.write(Buffer.concat([upgrade, Buffer.from('hello')]), ['GET']);
+      expect((await client.response()).status).to.equal(101);
+      await client.until(() => client.tunnelled.toString() === 'hello');
+      client.write(' again');
+      await client.until(() => client.tunnelled.toString() === 'hello again');
+      expect((await site.connection()).active).to.equal(1);
+      client.end();
+      await (await site.connection()).closed;
+    });
+
+    it('aborts drainSignal, and the application ends it', async () => {
+      const { site, client } = await echoing(true);
+      client.write(upgrade, ['GET']);
+      await client.response();
+      const drained = gracefulShutdown(await site.connection());
+      await client.until(() => client.tunnelled.toString() === 'bye');
+      expect(await client.ended()).to.equal('fin');
+      client.end();
+      const report = await drained;
+      expect([report.outcome, counters(report)]).to.deep.equal(['drained', { served: 1 }]);
+      expect(site.relay.resets['to-client']).to.equal(0);
+    });
+
+    it('is cut at the deadline, and named', async () => {
+      const { site, client } = await echoing();
+      client.write(upgrade, ['GET']);
+      await client.response();
+      const report = await gracefulShutdown(await site.connection(), { timeout: 60 });
+      expect([report.outcome, counters(report)]).to.deep.equal(['forced', { aborted: 1 }]);
+      expect(report.cut.map(({ method, path }) => [method, path])).to.deep.equal([['GET', '/echo']]);
+      expect(await client.ended()).to.equal('reset');
+    });
+
+    it('may still be asked for while a drain waits', async () => {
+      const { site, client } = await echoing(true);
+      const drained = gracefulShutdown(await site.connection());
+      client.write(upgrade, ['GET']);
+      expect((await client.response()).status).to.equal(101);
+      expect(await client.ended()).to.equal('fin');
+      client.end();
+      expect(counters(await drained)).to.deep.equal({ served: 1 });
+    });
+
+    it('waits for the requests before it, which do not say close', async () => {
+      const { site, client } = await echoing(true);
+      const body = Buffer.alloc(4 * 1024 * 1024, 'a');
+      client.write(Buffer.concat([encodeRequest({ path: '/park' }), encodeRequest({ path: '/b' }), upgrade]), [
+        'GET',
+        'GET',
+        'GET',
+      ]);
+      const res = await site.parked('/park');
+      await delay(30);
+      const drained = gracefulShutdown(await site.connection());
+      // More than the socket takes at once: its 'drain' must reach the response.
+      for (let sent = 0; sent < body.length; sent += 65_536) {
+        if (!res.write(body.subarray(sent, sent + 65_536))) await new Promise((resolve) => res.once('drain', resolve));
+      }
+      res.end();
+      await client.until(() => client.tunnelled.toString() === 'bye');
+      expect(client.responses.map((answer) => [answer.status, answer.connectionHas('close')])).to.deep.equal([
+        [200, false],
+        [200, false],
+        [101, false],
+      ]);
+      expect(client.responses[0]?.body.equals(body)).to.equal(true);
+      client.end();
+      expect(counters(await drained)).to.deep.equal({ served: 3 });
+    });
+
+    it('survives a client that resets while it waits', async () => {
+      const { site, client } = await echoing();
+      client.write(Buffer.concat([encodeRequest({ path: '/park' }), upgrade]), ['GET', 'GET']);
+      const res = await site.parked('/park');
+      await delay(20);
+      const drained = gracefulShutdown(await site.connection(), { timeout: 1_000 });
+      client.reset();
+      await delay(20);
+      // Nobody reads from the socket now: writing finds out.
+      const writing = setInterval(() => res.write('x'), 5);
+      const report = await drained;
+      clearInterval(writing);
+      expect([report.outcome, counters(report)]).to.deep.equal(['peer', { aborted: 2 }]);
+    });
+
+    it('counts one that comes behind an answer with close as unserved', async () => {
+      const site = await Site.open({ tls }, (_req, res) => {
+        setTimeout(() => res.writeHead(200, { Connection: 'close' }).end(), 30);
+      });
+      site.server.on('upgrade', () => expect.fail('upgraded'));
+      const client = await site.connect();
+      const connection = await site.connection();
+      client.write(Buffer.concat([encodeRequest({}), upgrade]), ['GET', 'GET']);
+      await client.response();
+      expect(await client.ended()).to.equal('fin');
+      expect(connection.active).to.equal(0);
+      client.end();
+      await connection.closed;
+    });
+
+    it('treats an upgrade that nobody listens for as an ordinary request', async () => {
+      const site = await Site.open({ tls });
+      const client = await site.connect();
+      client.write(upgrade, ['GET']);
+      expect((await client.response()).text).to.equal('/echo');
+    });
+
+    it('answers CONNECT with 501 when nobody listens for it', async () => {
+      const site = await Site.open({ tls });
+      const client = await site.connect();
+      const connection = await site.connection();
+      client.request({ method: 'CONNECT', path: 'example.org:443' });
+      expect((await client.response()).status).to.equal(501);
+      client.write('client hello');
+      expect(await client.ended()).to.equal('fin');
+      client.end();
+      await connection.closed;
+      expect(site.relay.resets['to-client']).to.equal(0);
+    });
+
+    it('gives a CONNECT tunnel to its listener', async () => {
+      const site = await Site.open({ tls });
+      site.server.on('connect', (req, socket: Duplex) => {
+        expect(connectionOf(req)?.active).to.equal(1);
+        socket.write('HTTP/1.1 200 OK\r\n\r\n');
+        socket.pipe(socket);
+      });
+      const client = await site.connect();
+      client.request({ method: 'CONNECT', path: 'example.org:443' });
+      expect((await client.response()).status).to.equal(200);
+      client.write('through');
+      await client.until(() => client.tunnelled.toString() === 'through');
+    });
+  });
+}

@@ -1,0 +1,194 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { expect } from 'chai';
+import { H1Client } from '../wire/h1-client.js';
+import { H2Client } from '../wire/h2-client.js';
+import { eventually, PORTS, Servers } from './support.js';
+
+interface Failure {
+  readonly error: Error;
+  readonly req: IncomingMessage;
+}
+
+/** Ways in which a handler goes wrong before or after the head of its answer. */
+const BEFORE_THE_HEAD: readonly [string, (req: IncomingMessage, res: ServerResponse) => unknown][] = [
+  [
+    'throws',
+    () => {
+      throw new Error('broken');
+    },
+  ],
+  ['rejects', async () => Promise.reject(new Error('broken'))],
+  [
+    'rejects later, with fields set',
+    async (_req, res) => {
+      res.setHeader('content-length', '1000');
+      res.setHeader('content-encoding', 'gzip');
+      await new Promise((resolve) => setImmediate(resolve));
+      throw new Error('broken');
+    },
+  ],
+];
+
+const AFTER_THE_HEAD: readonly [string, (req: IncomingMessage, res: ServerResponse) => unknown][] = [
+  [
+    'throws in its answer',
+    (_req, res) => {
+      res.writeHead(200);
+      res.write('part of an answer');
+      throw new Error('broken');
+    },
+  ],
+  [
+    'rejects in its answer',
+    async (_req, res) => {
+      res.write('part of an answer');
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      throw new Error('broken');
+    },
+  ],
+];
+
+for (const kind of PORTS) {
+  const tls = kind === 'TLS';
+
+  describe(`a handler (${kind})`, () => {
+    const servers = new Servers();
+
+    const start = async (handler: (req: IncomingMessage, res: ServerResponse) => unknown) => {
+      const started = await servers.start(kind, {}, (req, res) =>
+        req.url === '/bad' ? (handler(req, res) as undefined) : void res.end('good'),
+      );
+      const failures: Failure[] = [];
+      started.server.on('handlerError', (error: Error, req: IncomingMessage) => failures.push({ error, req }));
+      return { ...started, failures };
+    };
+
+    for (const [what, handler] of BEFORE_THE_HEAD) {
+      it(`that ${what}: 500, and the connection goes on (HTTP/1.1)`, async () => {
+        const { port, failures } = await start(handler);
+        const client = await H1Client.connect({ port, tls });
+        const response = await client.fetch({ path: '/bad' });
+        expect(response.status).to.equal(500);
+        expect(response.text).to.equal('Internal Server Error\n');
+        expect((await client.fetch()).text).to.equal('good');
+        expect(failures.map(({ error, req }) => [error.message, req.url])).to.deep.equal([['broken', '/bad']]);
+        client.destroy();
+      });
+
+      it(`that ${what}: 500, and the other streams go on (HTTP/2)`, async () => {
+        const { port, failures } = await start(handler);
+        const client = await H2Client.connect({ port, tls });
+        const bad = client.request({ path: '/bad' });
+        const good = client.request({ path: '/' });
+        expect((await client.response(bad)).status).to.equal(500);
+        expect((await client.response(good)).text).to.equal('good');
+        expect(failures).to.have.length(1);
+        client.destroy();
+      });
+    }
+
+    for (const [what, handler] of AFTER_THE_HEAD) {
+      it(`that ${what} is visibly cut (HTTP/1.1)`, async () => {
+        const { port, failures } = await start(handler);
+        const client = await H1Client.connect({ port, tls });
+        client.request({ path: '/bad' });
+        const outcome = await client.response().then(
+          () => 'complete',
+          () => 'cut',
+        );
+        expect(outcome).to.equal('cut');
+        expect(failures).to.have.length(1);
+        client.destroy();
+      });
+
+      it(`that ${what} loses its stream only (HTTP/2)`, async () => {
+        const { port, failures } = await start(handler);
+        const client = await H2Client.connect({ port, tls });
+        const bad = await client.response(client.request({ path: '/bad' }));
+        expect(bad.reset).to.not.equal(undefined);
+        expect((await client.fetch()).text).to.equal('good');
+        expect(failures).to.have.length(1);
+        client.destroy();
+      });
+    }
+
+    it('that fails after its answer is reported, and nothing else happens', async () => {
+      const { port, failures } = await start(async (_req, res) => {
+        res.end('complete');
+        await once(res, 'finish');
+        throw new Error('broken');
+      });
+      for (const connect of [H1Client.connect, H2Client.connect]) {
+        const client = await connect({ port, tls });
+        expect((await client.fetch({ path: '/bad' })).text).to.equal('complete');
+        expect((await client.fetch()).text).to.equal('good');
+        client.destroy();
+      }
+      await eventually(() => failures.length === 2, 'two failures');
+    });
+
+    it('whose failure nobody listens for is printed to stderr', async () => {
+      const { port } = await servers.start(kind, {}, () => {
+        throw new Error('broken');
+      });
+      const printed: string[] = [];
+      const { error } = console;
+      console.error = (...words: unknown[]) => void printed.push(words.join(' '));
+      try {
+        const client = await H1Client.connect({ port, tls });
+        expect((await client.fetch({ path: '/bad' })).status).to.equal(500);
+        client.destroy();
+      } finally {
+        console.error = error;
+      }
+      expect(printed).to.have.length(1);
+      expect(printed[0]).to.match(/GET \/bad.*broken/);
+    });
+
+    describe('with an AsyncLocalStorage', () => {
+      const storage = new AsyncLocalStorage<string>();
+      const seen: (string | undefined)[] = [];
+      const enter = (req: IncomingMessage, res: ServerResponse): void => {
+        seen.push(storage.getStore());
+        storage.enterWith(`set by ${req.url}`);
+        setImmediate(() => res.end(storage.getStore()));
+      };
+      beforeEach(() => void seen.splice(0));
+
+      it('what it enters is invisible to the next request on its connection, and stays its own', async () => {
+        const { port } = await servers.start(kind, {}, enter);
+        const client = await H1Client.connect({ port, tls });
+        expect((await client.fetch({ path: '/1' })).text).to.equal('set by /1');
+        expect((await client.fetch({ path: '/2' })).text).to.equal('set by /2');
+        expect(seen).to.deep.equal([undefined, undefined]);
+        client.destroy();
+      });
+
+      it('what it enters is invisible to pipelined requests', async () => {
+        const { port } = await servers.start(kind, {}, enter);
+        const client = await H1Client.connect({ port, tls });
+        const paths = ['/1', '/2', '/3', '/4'];
+        client.write(
+          paths.map((path) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`).join(''),
+          paths.map(() => 'GET'),
+        );
+        for (const path of paths) expect((await client.response()).text).to.equal(`set by ${path}`);
+        expect(seen).to.deep.equal(paths.map(() => undefined));
+        client.destroy();
+      });
+
+      it('what it enters is invisible to streams decoded from the same read', async () => {
+        const { port } = await servers.start(kind, {}, enter);
+        const client = await H2Client.connect({ port, tls });
+        const ids = ['/1', '/2', '/3', '/4'].map((path) => client.request({ path }));
+        const texts: string[] = [];
+        for (const id of ids) texts.push((await client.response(id)).text);
+        expect(texts).to.deep.equal(['set by /1', 'set by /2', 'set by /3', 'set by /4']);
+        expect(seen).to.deep.equal([undefined, undefined, undefined, undefined]);
+        client.destroy();
+      });
+    });
+  });
+}

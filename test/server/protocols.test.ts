@@ -1,0 +1,181 @@
+import { expect } from 'chai';
+import { connectionOf } from '../../src/index.js';
+import { H1Client } from '../wire/h1-client.js';
+import { H2Client } from '../wire/h2-client.js';
+import { PREFACE } from '../wire/h2-frames.js';
+import { Transport } from '../wire/transport.js';
+import { eventually, Servers, silentClient } from './support.js';
+
+const sayProtocol: Parameters<Servers['start']>[2] = (req, res) => {
+  res.end(`${connectionOf(req)?.protocol} ${req.httpVersion}`);
+};
+
+describe('createServer: two protocols on one port', () => {
+  const servers = new Servers();
+
+  describe('TLS', () => {
+    it('answers each client in the protocol that ALPN agreed on', async () => {
+      const { port } = await servers.start('TLS', {}, sayProtocol);
+      const h1 = await H1Client.connect({ port });
+      const h2 = await H2Client.connect({ port });
+      expect(h1.transport.alpn).to.equal('http/1.1');
+      expect(h2.transport.alpn).to.equal('h2');
+      expect((await h1.fetch()).text).to.equal('http/1.1 1.1');
+      expect((await h2.fetch()).text).to.equal('h2 2.0');
+      h1.destroy();
+      h2.destroy();
+    });
+
+    it('prefers HTTP/2 when the client offers both', async () => {
+      const { port } = await servers.start('TLS', {}, sayProtocol);
+      const client = await Transport.connect({ port, alpn: ['http/1.1', 'h2'] });
+      expect(client.alpn).to.equal('h2');
+      client.destroy();
+    });
+
+    it('speaks HTTP/1.1 with a client that has no ALPN', async () => {
+      const { port } = await servers.start('TLS', {}, sayProtocol);
+      const client = await H1Client.connect({ port, alpn: [] });
+      expect((await client.fetch()).text).to.equal('http/1.1 1.1');
+      client.destroy();
+    });
+
+    it('refuses TLS 1.1', async () => {
+      const { port } = await servers.start('TLS', {}, sayProtocol);
+      const { connect } = await import('node:tls');
+      const error = await new Promise<Error>((resolve) => {
+        connect({ port, rejectUnauthorized: false, minVersion: 'TLSv1', maxVersion: 'TLSv1.1' }).on('error', resolve);
+      });
+      expect(error).to.be.instanceOf(Error);
+    });
+  });
+
+  describe('cleartext', () => {
+    it('tells prior-knowledge HTTP/2 from HTTP/1.1', async () => {
+      const { port } = await servers.start('cleartext', {}, sayProtocol);
+      const h1 = await H1Client.connect({ port, tls: false });
+      const h2 = await H2Client.connect({ port, tls: false });
+      expect((await h1.fetch()).text).to.equal('http/1.1 1.1');
+      expect((await h2.fetch()).text).to.equal('h2 2.0');
+      h1.destroy();
+      h2.destroy();
+    });
+
+    /** Sends bytes one at a time, each in a segment of its own as far as the loopback lets it. */
+    async function trickle(client: Transport, bytes: Buffer): Promise<void> {
+      for (const byte of bytes) {
+        client.write(Buffer.of(byte));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    }
+
+    it('tells HTTP/1.1 one byte at a time', async () => {
+      const { port } = await servers.start('cleartext', {}, sayProtocol);
+      const client = await H1Client.connect({ port, tls: false });
+      client.write('', ['GET']);
+      await trickle(client.transport, Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'));
+      expect((await client.response()).text).to.equal('http/1.1 1.1');
+      client.destroy();
+    });
+
+    it('tells HTTP/2 one byte at a time', async () => {
+      const { port } = await servers.start('cleartext', {}, sayProtocol);
+      const client = await H2Client.connect({ port, tls: false, preface: false });
+      await trickle(client.transport, PREFACE);
+      client.settings([]);
+      expect((await client.fetch()).text).to.equal('h2 2.0');
+      client.destroy();
+    });
+
+    it('answers GET / HTTP/1.0, which is shorter than the preface', async () => {
+      const { port } = await servers.start('cleartext', {}, sayProtocol);
+      const client = await H1Client.connect({ port, tls: false });
+      client.write('GET / HTTP/1.0\r\n\r\n', ['GET']);
+      expect((await client.response()).text).to.equal('http/1.1 1.0');
+      client.destroy();
+    });
+
+    it('takes a method that begins like the preface for HTTP/1.1', async () => {
+      const { port } = await servers.start('cleartext', {}, sayProtocol);
+      const client = await H1Client.connect({ port, tls: false });
+      client.write('PROPFIND / HTTP/1.1\r\nHost: localhost\r\n\r\n', ['PROPFIND']);
+      expect((await client.response()).text).to.equal('http/1.1 1.1');
+      client.destroy();
+    });
+
+    it('closes a client that leaves in the middle of the preface', async () => {
+      const { server, port } = await servers.start('cleartext', {}, sayProtocol);
+      const client = await silentClient(port);
+      client.end(PREFACE.subarray(0, 10));
+      await new Promise((resolve) => client.once('close', resolve));
+      await eventually(() => server.connections.size === 0, 'no connection');
+    });
+
+    it('answers garbage with 400 and leaves every other connection alone', async () => {
+      const { port } = await servers.start('cleartext', {}, sayProtocol);
+      const other = await H1Client.connect({ port, tls: false });
+      await other.fetch();
+      const client = await H1Client.connect({ port, tls: false });
+      client.write('\x16\x03\x01 this is no HTTP\r\n\r\n', ['GET']);
+      expect((await client.response()).status).to.equal(400);
+      expect(await client.ended()).to.equal('fin');
+      expect((await other.fetch()).status).to.equal(200);
+      client.destroy();
+      other.destroy();
+    });
+
+    it('answers a broken preface that began well with GOAWAY or 400, and closes', async () => {
+      const { port } = await servers.start('cleartext', {}, sayProtocol);
+      const client = await silentClient(port);
+      const received: Buffer[] = [];
+      client.on('data', (bytes: Buffer) => received.push(bytes));
+      client.write(Buffer.concat([PREFACE, Buffer.from('this is no SETTINGS frame')]));
+      await new Promise((resolve) => client.once('end', resolve));
+      expect(Buffer.concat(received).length).to.be.greaterThan(0);
+      client.destroy();
+    });
+  });
+
+  describe('with HTTP/2 switched off', () => {
+    afterEach(() => {
+      delete process.env.LASTCALL_H2;
+    });
+
+    for (const [how, options] of [
+      ['by h2: false', { h2: false as const }],
+      ['by LASTCALL_H2=off', undefined],
+    ] as const) {
+      const start = (kind: 'TLS' | 'cleartext') => {
+        if (options === undefined) process.env.LASTCALL_H2 = 'off';
+        return servers.start(kind, options, sayProtocol);
+      };
+
+      it(`${how}: ALPN offers HTTP/1.1 only`, async () => {
+        const { port } = await start('TLS');
+        const client = await H1Client.connect({ port, alpn: ['h2', 'http/1.1'] });
+        expect(client.transport.alpn).to.equal('http/1.1');
+        expect((await client.fetch()).text).to.equal('http/1.1 1.1');
+        client.destroy();
+      });
+
+      it(`${how}: the preface is no request in cleartext`, async () => {
+        const { port } = await start('cleartext');
+        const client = await H1Client.connect({ port, tls: false });
+        client.write(PREFACE, ['PRI']);
+        expect((await client.response()).status).to.equal(400);
+        client.destroy();
+        const other = await H1Client.connect({ port, tls: false });
+        expect((await other.fetch()).text).to.equal('http/1.1 1.1');
+        other.destroy();
+      });
+    }
+
+    it('only "off" switches it off', async () => {
+      process.env.LASTCALL_H2 = 'on';
+      const { port } = await servers.start('TLS', {}, sayProtocol);
+      const client = await Transport.connect({ port, alpn: ['h2'] });
+      expect(client.alpn).to.equal('h2');
+      client.destroy();
+    });
+  });
+});

@@ -1,0 +1,273 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
+import { createServer, type DrainSummary } from '../../src/index.js';
+import { H1Client } from '../wire/h1-client.js';
+import { H2Client } from '../wire/h2-client.js';
+import { eventually, PORTS, Servers, silentClient, thrown } from './support.js';
+
+for (const kind of PORTS) {
+  const tls = kind === 'TLS';
+
+  describe(`stopping a server (${kind})`, () => {
+    const servers = new Servers();
+
+    it('shutdown serves what is in flight on both protocols, then closes everything', async () => {
+      const held: ServerResponse[] = [];
+      const { server, port } = await servers.start(kind, {}, (_req, res) => held.push(res));
+      const h1 = await H1Client.connect({ port, tls });
+      const h2 = await H2Client.connect({ port, tls });
+      h1.request();
+      const stream = h2.request();
+      await eventually(() => held.length === 2, 'two requests in flight');
+      const closed = once(server, 'close');
+      const stopped = server.shutdown();
+      for (const res of held) res.end('served');
+      expect((await h1.response()).text).to.equal('served');
+      expect((await h2.response(stream)).text).to.equal('served');
+      for (const client of [h1, h2]) {
+        expect(await client.ended()).to.equal('fin');
+        client.end();
+      }
+      const summary = await stopped;
+      await closed;
+      expect(summary).to.include({ connections: 2, served: 2, aborted: 0, unserved: 0 });
+      expect(summary.outcomes).to.deep.equal({ drained: 2, lossy: 0, forced: 0, peer: 0 });
+      expect(summary.notDrained).to.deep.equal([]);
+      expect(server.connections.size).to.equal(0);
+      expect(server.listening).to.equal(false);
+    });
+
+    it('close(cb) does the same, and waits at most a second for idle connections', async () => {
+      const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('ok'));
+      const idle = await H1Client.connect({ port, tls });
+      idle.transport.socket.once('end', () => idle.end());
+      await idle.fetch();
+      const began = performance.now();
+      await new Promise<void>((resolve, reject) => server.close((error) => (error ? reject(error) : resolve())));
+      expect(performance.now() - began).to.be.within(900, 2_500);
+      expect(idle.ending).to.equal('fin');
+      idle.destroy();
+    });
+
+    it('close() serves the request that an idle connection brings within that second', async () => {
+      const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('one more'));
+      const client = await H1Client.connect({ port, tls });
+      await client.fetch();
+      const closed = once(server, 'close');
+      server.close();
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      const response = await client.fetch();
+      expect(response.text).to.equal('one more');
+      expect(response.connectionHas('close')).to.equal(true);
+      client.end();
+      await closed;
+    });
+
+    it('takes no new connections afterwards', async () => {
+      const { server, port } = await servers.start(kind);
+      await server.shutdown();
+      expect((await thrown(() => H1Client.connect({ port, tls }))).code).to.equal('ECONNREFUSED');
+    });
+
+    for (const how of ['shutdown', 'close'] as const) {
+      it(`serves all of a burst that connects right before ${how}()`, async () => {
+        const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('served'));
+        const burst = Array.from({ length: 50 }, async () => {
+          const client = await H1Client.connect({ port, tls });
+          const { text } = await client.fetch();
+          client.end();
+          return text;
+        });
+        // The kernel has their connections, the server not one of them yet.
+        const sockets = server.connections.size;
+        const closed = once(server, 'close');
+        server[how]();
+        expect(sockets).to.equal(0);
+        const answers = await Promise.allSettled(burst);
+        expect(answers.filter(({ status }) => status === 'fulfilled')).to.have.length(50);
+        await closed;
+      });
+    }
+
+    it('serves a burst that connects while the loop is stalled', async () => {
+      const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('served'));
+      const burst = spawn(process.execPath, [fileURLToPath(new URL('./burst-client.mjs', import.meta.url))], {
+        env: { ...process.env, PORT: String(port), TLS: tls ? '1' : '', COUNT: '50' },
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      let said = '';
+      burst.stdout.setEncoding('utf8').on('data', (text: string) => {
+        said += text;
+      });
+      const ended = once(burst, 'close');
+      await eventually(() => said.includes('connecting'), 'the burst to begin');
+      const until = performance.now() + 400;
+      while (performance.now() < until);
+      await server.shutdown({ idleWait: 2_000 });
+      await ended;
+      expect(said).to.match(/answered 50 of 50/);
+    });
+
+    it('closes the listener in time even if clients never stop connecting', async () => {
+      const { server, port } = await servers.start(kind, {}, (_req, res) => res.end());
+      let stopped = false;
+      const connecting = (async () => {
+        while (!stopped) {
+          await silentClient(port).then(
+            (client) => setTimeout(() => client.destroy(), 50),
+            () => {},
+          );
+        }
+      })();
+      const summary = await server.shutdown({ timeout: 1_000, idleWait: 0, linger: 50 });
+      stopped = true;
+      expect(summary.duration).to.be.below(2_500);
+      await connecting;
+    });
+
+    it('joins a shutdown under way: one summary, the earlier deadline', async () => {
+      const { server, port } = await servers.start(kind, {}, () => {});
+      const client = await H1Client.connect({ port, tls });
+      client.request();
+      await eventually(() => [...server.connections].some(({ active }) => active === 1), 'a request in flight');
+      const first = server.shutdown({ timeout: 20_000 });
+      const second = server.shutdown({ timeout: 100 });
+      const summary = await first;
+      expect(await second).to.equal(summary);
+      expect(summary.outcomes.forced).to.equal(1);
+      expect(summary.duration).to.be.below(3_000);
+      expect(summary.notDrained[0]?.cut[0]?.path).to.equal('/');
+      client.destroy();
+    });
+
+    it('close() joins a shutdown under way without an error', async () => {
+      const held: ServerResponse[] = [];
+      const { server, port } = await servers.start(kind, {}, (_req, res) => held.push(res));
+      const client = await H1Client.connect({ port, tls });
+      client.request();
+      await eventually(() => held.length === 1, 'a request in flight');
+      const stopped = server.shutdown();
+      await eventually(() => !server.listening, 'a closed listener');
+      const closed = new Promise((resolve) => server.close(resolve));
+      held[0]?.end();
+      await client.response();
+      client.end();
+      expect(await closed).to.equal(undefined);
+      await stopped;
+    });
+
+    it('is found under way by whoever stops it again because it was told to', async () => {
+      const held: ServerResponse[] = [];
+      let again: Promise<DrainSummary> | undefined;
+      const { server, port } = await servers.start(kind, {}, (_req, res) => held.push(res));
+      const client = await H1Client.connect({ port, tls });
+      client.request();
+      await eventually(() => held.length === 1, 'a request in flight');
+      const [connection] = server.connections;
+      connection?.drainSignal.addEventListener('abort', () => {
+        again = server.shutdown();
+        client.transport.socket.once('end', () => client.end());
+        held[0]?.end();
+      });
+      const summary = await server.shutdown();
+      expect(await again).to.equal(summary);
+      client.destroy();
+    });
+
+    it('keeps its whole budget, lingering included', async () => {
+      const { server, port } = await servers.start(kind, {}, (_req, res) => res.end());
+      const client = await H1Client.connect({ port, tls });
+      await client.fetch();
+      // It never closes its side: lingering would last two seconds.
+      const summary = await server.shutdown({ timeout: 300, idleWait: 0, linger: 2_000 });
+      expect(summary.duration).to.be.within(200, 1_500);
+      expect(summary.outcomes.drained).to.equal(1);
+      client.destroy();
+    });
+
+    it('does not wait for a client that has said nothing at all', async () => {
+      const { server, port } = await servers.start(kind);
+      const client = await silentClient(port);
+      client.once('end', () => client.end());
+      await eventually(() => server.connections.size === 1, 'a connection');
+      const summary = await server.shutdown({ idleWait: 50 });
+      expect(summary.duration).to.be.below(3_000);
+      client.destroy();
+    });
+
+    it('listens again after close, and serves', async () => {
+      const { server } = await servers.start(kind, {}, (_req, res) => res.end('again'));
+      await server.shutdown();
+      const port = await servers.listen(server);
+      const client = await H1Client.connect({ port, tls });
+      expect((await client.fetch()).text).to.equal('again');
+      expect(client.ending).to.equal('open');
+      const closed = once(server, 'close');
+      server.close();
+      client.end();
+      await closed;
+    });
+
+    it('listens again right in the close event', async () => {
+      const { server } = await servers.start(kind, {}, (_req, res) => res.end('again'));
+      server.close();
+      await once(server, 'close');
+      const port = await servers.listen(server);
+      const client = await H1Client.connect({ port, tls });
+      expect((await client.fetch()).text).to.equal('again');
+      expect(client.ending).to.equal('open');
+      client.destroy();
+    });
+
+    it('passes an error to close(cb) when it is not listening', async () => {
+      const server = createServer(tls ? { SNICallback: () => {} } : { cleartext: true });
+      const error = await new Promise<(Error & { code?: string }) | undefined>((resolve) => server.close(resolve));
+      expect(error?.code).to.equal('ERR_SERVER_NOT_RUNNING');
+    });
+
+    it('shutdown of a server that never listened is an empty summary', async () => {
+      const server = createServer({ cleartext: true });
+      expect(await server.shutdown()).to.include({ connections: 0, served: 0 });
+    });
+
+    it('disposes asynchronously as net.Server does', async () => {
+      const { server } = await servers.start(kind);
+      await (server as AsyncDisposable)[Symbol.asyncDispose]();
+      expect(server.listening).to.equal(false);
+    });
+
+    it('lets the process end by itself', async () => {
+      const child = spawn(
+        process.execPath,
+        ['--import', 'tsx', fileURLToPath(new URL('./stopping-server.ts', import.meta.url))],
+        { env: { ...process.env, TLS: tls ? '1' : '' }, stdio: ['ignore', 'pipe', 'inherit'] },
+      );
+      let said = '';
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        said += text;
+      });
+      const [code] = (await once(child, 'close')) as [number];
+      expect(said).to.match(/stopped after \d+ ms, ended after (\d+) ms/);
+      expect(Number(/ended after (\d+) ms/.exec(said)?.[1])).to.be.below(500);
+      expect(code).to.equal(0);
+    }).timeout(20_000);
+
+    it('draining by filter leaves the others and the listener alone', async () => {
+      const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('ok'));
+      const one = await H1Client.connect({ port, tls });
+      await one.fetch();
+      const two = await H2Client.connect({ port, tls });
+      await two.fetch();
+      const summary = await server.drain({ protocol: 'h2' });
+      expect(summary).to.include({ connections: 1 });
+      expect((await one.fetch()).text).to.equal('ok');
+      expect(one.ending).to.equal('open');
+      const three = await H2Client.connect({ port, tls });
+      expect((await three.fetch()).text).to.equal('ok');
+      for (const client of [one, two, three]) client.destroy();
+    });
+  });
+}

@@ -1,0 +1,230 @@
+import { once } from 'node:events';
+import { connect as connectTcp } from 'node:net';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { expect } from 'chai';
+import { connectionOf } from '../../src/index.js';
+import { certificate, makeCertificate } from '../wire/certificate.js';
+import { H1Client } from '../wire/h1-client.js';
+import { H2Client } from '../wire/h2-client.js';
+import { eventually, openDescriptors, Servers, silentClient, thrown } from './support.js';
+
+/** The fingerprint of the certificate that a client is shown. */
+function shown(client: H1Client | H2Client): string {
+  return (client.transport.socket as TLSSocket).getPeerCertificate().fingerprint256;
+}
+
+describe('TLS', () => {
+  const servers = new Servers();
+
+  describe('setSecureContext', () => {
+    it('shows new clients the new certificate and leaves live connections alone', async () => {
+      const { server, port } = await servers.start('TLS', {}, (_req, res) => res.end('ok'));
+      const h1 = await H1Client.connect({ port });
+      const h2 = await H2Client.connect({ port });
+      server.setSecureContext(await makeCertificate('renewed'));
+      const renewed = await H1Client.connect({ port });
+      expect(shown(renewed)).to.not.equal(shown(h1));
+      for (const client of [h1, h2, renewed]) {
+        expect((await client.fetch()).text).to.equal('ok');
+        expect(client.ending).to.equal('open');
+        client.destroy();
+      }
+    });
+
+    it('keeps the old certificate when the new one can’t be used', async () => {
+      const { server, port } = await servers.start('TLS', {}, (_req, res) => res.end('ok'));
+      const before = await H1Client.connect({ port });
+      const { cert } = await makeCertificate('localhost');
+      const { key } = await certificate();
+      const error = await thrown(() => server.setSecureContext({ key, cert }));
+      expect(error.code).to.equal('ERR_LASTCALL_OPTION');
+      const after = await H1Client.connect({ port });
+      expect(shown(after)).to.equal(shown(before));
+      expect((await after.fetch()).text).to.equal('ok');
+      before.destroy();
+      after.destroy();
+    });
+
+    it('wants a certificate with its key', async () => {
+      const { server } = await servers.start('TLS');
+      const { cert } = await certificate();
+      expect((await thrown(() => server.setSecureContext({ cert }))).message).to.match(/key/);
+      expect((await thrown(() => server.setSecureContext({ certt: cert } as never))).message).to.match(/certt/);
+    });
+
+    it('keeps what it isn’t given: TLS 1.3 only stays TLS 1.3 only', async () => {
+      const { server, port } = await servers.start('TLS', { minVersion: 'TLSv1.3' });
+      server.setSecureContext(await makeCertificate('renewed'));
+      const client = connectTls({ port, rejectUnauthorized: false, maxVersion: 'TLSv1.2' });
+      const [error] = (await once(client, 'error')) as [Error];
+      expect(error.message).to.match(/version/);
+    });
+
+    it('still refuses TLS 1.1 and ALPN still works', async () => {
+      const { server, port } = await servers.start('TLS', {}, (_req, res) => res.end('ok'));
+      server.setSecureContext(await makeCertificate('renewed'));
+      const old = connectTls({
+        port,
+        rejectUnauthorized: false,
+        minVersion: 'TLSv1',
+        maxVersion: 'TLSv1.1',
+        ciphers: 'DEFAULT@SECLEVEL=0',
+      });
+      const [error] = (await once(old, 'error')) as [Error & { code?: string }];
+      expect(error.code).to.match(/VERSION/);
+      const client = await H2Client.connect({ port });
+      expect(client.transport.alpn).to.equal('h2');
+      client.destroy();
+    });
+  });
+
+  it('shows the certificate of addContext to clients that name its host', async () => {
+    const { server, port } = await servers.start('TLS', {}, (_req, res) => res.end('ok'));
+    server.addContext('other.example', await makeCertificate('other.example'));
+    const client = await H1Client.connect({ port, servername: 'other.example' });
+    const usual = await H1Client.connect({ port });
+    expect(shown(client)).to.not.equal(shown(usual));
+    expect([...server.connections][0]?.servername).to.equal('other.example');
+    client.destroy();
+    usual.destroy();
+  });
+
+  it('does not renegotiate', async () => {
+    const { port } = await servers.start('TLS', {}, (_req, res) => res.end('ok'));
+    const socket = connectTls({ port, rejectUnauthorized: false, maxVersion: 'TLSv1.2' });
+    await once(socket, 'secureConnect');
+    const error = await new Promise<Error | null>((resolve) => {
+      socket.on('error', resolve);
+      socket.renegotiate({ rejectUnauthorized: false }, resolve);
+    });
+    expect(error).to.be.instanceOf(Error);
+    socket.destroy();
+  });
+
+  describe('handshakes that fail', () => {
+    it('drops a client that stalls, after the timeout', async () => {
+      const { server, port } = await servers.start('TLS', { handshakeTimeout: 150 });
+      const failed = once(server, 'tlsClientError');
+      const client = await silentClient(port);
+      client.write(Buffer.from([0x16, 0x03, 0x01, 0x02, 0x00]));
+      const began = performance.now();
+      await once(client, 'end');
+      expect(performance.now() - began).to.be.within(100, 3_000);
+      const [error] = (await failed) as [Error & { code?: string }];
+      expect(error.code).to.equal('ERR_TLS_HANDSHAKE_TIMEOUT');
+      client.destroy();
+    });
+
+    it('drops a client that says nothing at all, without a word', async () => {
+      const { server, port } = await servers.start('TLS', { handshakeTimeout: 100 });
+      let errors = 0;
+      server.on('tlsClientError', () => errors++);
+      const client = await silentClient(port);
+      await once(client, 'end');
+      client.destroy();
+      await eventually(() => server.connections.size === 0, 'no connection');
+      expect(errors).to.equal(0);
+    });
+
+    it('tells tlsClientError of garbage, and closes', async () => {
+      const { server, port } = await servers.start('TLS');
+      const failed = once(server, 'tlsClientError');
+      const client = await silentClient(port);
+      client.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
+      const [error, socket] = (await failed) as [Error & { code?: string }, TLSSocket];
+      expect(error.code).to.match(/^ERR_SSL_/);
+      expect(connectionOf(socket)?.remotePort).to.equal(client.localPort);
+      await once(client, 'end');
+      client.destroy();
+    });
+
+    it('leaves the others alone', async () => {
+      const { port } = await servers.start('TLS', {}, (_req, res) => res.end('ok'));
+      const other = await H1Client.connect({ port });
+      for (let i = 0; i < 20; i++) {
+        const client = await silentClient(port);
+        client.write('garbage\r\n\r\n');
+        await once(client, 'end');
+        client.destroy();
+      }
+      expect((await other.fetch()).text).to.equal('ok');
+      other.destroy();
+    });
+  });
+
+  for (const kind of ['TLS', 'cleartext'] as const) {
+    describe(`a balancer's TCP probe (${kind})`, () => {
+      /** Everything that a server could say about a connection. */
+      const watched = async () => {
+        const { server, port } = await servers.start(kind);
+        const said: string[] = [];
+        for (const event of ['tlsClientError', 'clientError', 'error', 'handlerError', 'timeout']) {
+          server.on(event, () => said.push(event));
+        }
+        return { server, port, said };
+      };
+
+      for (const [how, leave] of [
+        ['closes', (client: ReturnType<typeof connectTcp>) => client.end()],
+        ['resets', (client: ReturnType<typeof connectTcp>) => client.resetAndDestroy()],
+      ] as const) {
+        it(`that ${how} without a byte leaves no event and no line`, async () => {
+          const { server, port, said } = await watched();
+          const written: unknown[] = [];
+          const { error, warn, log } = console;
+          console.error = console.warn = console.log = (...words: unknown[]) => void written.push(words);
+          try {
+            for (let i = 0; i < 5; i++) {
+              const opened = once(server.connections, 'open');
+              const client = await silentClient(port);
+              await opened;
+              leave(client);
+              await eventually(() => server.connections.size === 0, 'no connection');
+              client.destroy();
+            }
+          } finally {
+            Object.assign(console, { error, warn, log });
+          }
+          expect(said).to.deep.equal([]);
+          expect(written).to.deep.equal([]);
+        });
+      }
+    });
+
+    it(`1,000 probes leave no descriptor behind (${kind})`, async () => {
+      const { server, port } = await servers.start(kind);
+      await silentClient(port).then((client) => client.destroy());
+      await eventually(() => server.connections.size === 0, 'no connection');
+      const before = openDescriptors();
+      let opened = 0;
+      server.connections.on('open', () => opened++);
+      for (let batch = 0; batch < 10; batch++) {
+        const closed = Array.from({ length: 100 }, () => {
+          const client = connectTcp({ port, host: '127.0.0.1' }).on('error', () => {});
+          client.once('connect', () => client.end());
+          return once(client, 'close');
+        });
+        await Promise.all(closed);
+      }
+      await eventually(() => opened === 1_000 && server.connections.size === 0, 'a thousand connections, gone');
+      await eventually(() => openDescriptors() <= before, `${before} descriptors, not ${openDescriptors()}`);
+    });
+  }
+
+  it('1,000 stalled handshakes leave no descriptor behind after the timeout', async () => {
+    const { server, port } = await servers.start('TLS', { handshakeTimeout: 1_500 });
+    const before = openDescriptors();
+    let opened = 0;
+    server.connections.on('open', () => opened++);
+    const clients = await Promise.all(Array.from({ length: 1_000 }, () => silentClient(port)));
+    // Half of them say a little; none closes by itself, whatever the server does.
+    for (const client of clients.slice(500)) client.write(Buffer.from([0x16, 0x03, 0x01]));
+    await eventually(() => opened === 1_000, 'a thousand connections');
+    await eventually(() => server.connections.size === 0, 'no connection', 8_000);
+    await eventually(
+      () => openDescriptors() <= before + 1_000,
+      `the clients' descriptors only, not ${openDescriptors() - before}`,
+    );
+    for (const client of clients) client.destroy();
+  }).timeout(15_000);
+});
