@@ -38,8 +38,10 @@ export interface StreamUser {
   writable(): void;
   /** The stream is over; `fate` says how. */
   closed(): void;
-  /** What was framed has been handed to the socket. */
-  flushed(): void;
+  /** The answer has been written out. */
+  finish(): void;
+  /** The answer was framed, but the connection closed before it was written out. */
+  lost(): void;
   /** There was no traffic for `timeout` ms. False: nobody listened. */
   timedOut(): boolean;
 }
@@ -53,7 +55,7 @@ export interface StreamOwner {
   wrote(): void;
   /** What to give the session with bytes: `callback` is called when the socket has taken them, or with an error. */
   written(callback: Framed): Framed;
-  /** `user.responded` has become true: its `flushed()` is to be called. */
+  /** `user.responded` has become true: its `finish()` is to be called, or `lost()`. */
   responded(user: StreamUser): void;
   /** Ends a stream from our side, counted as `fate`. */
   abandon(user: StreamUser, fate: Fate, errorCode: number): void;
@@ -121,6 +123,12 @@ export class Exchange implements StreamUser, Viewed {
     if (context instanceof AsyncResource) this.#context = context;
   }
 
+  /** A callback of the application's, in the context of its request. */
+  bound(callback: Framed): Framed {
+    const context = this.#context;
+    return context === undefined ? callback : (error) => context.runInAsyncScope(callback, undefined, error);
+  }
+
   // The request
 
   data(chunk: Buffer): void {
@@ -179,7 +187,7 @@ export class Exchange implements StreamUser, Viewed {
     this.owner.responded(this);
   }
 
-  flushed(): void {
+  finish(): void {
     const context = this.#context;
     if (context === undefined || (hasNoListeners(this.res) && hasNoListeners(this.req))) this.#finish();
     else context.runInAsyncScope(this.#finish, this);
@@ -229,6 +237,14 @@ export class Exchange implements StreamUser, Viewed {
       this.framed();
       if (this.req.complete) return;
     }
+    this.#cutShort();
+  }
+
+  lost(): void {
+    this.#cutShort();
+  }
+
+  #cutShort(): void {
     this.view.destroyed = true;
     if (this.fate !== 'served') this.res.destroyed = true;
     const context = this.#context;

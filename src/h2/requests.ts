@@ -43,7 +43,11 @@ class Callback implements Tracked {
   wrote(): void {}
 
   writtenOut(): void {
-    process.nextTick(this.#callback);
+    try {
+      this.#callback();
+    } catch (error) {
+      rethrow(error);
+    }
   }
 
   lost(): void {
@@ -123,7 +127,7 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
       rethrow(error);
     }
     user.respond(501, ['content-length', '0']);
-    user.finish();
+    user.complete();
     this.abandon(user, 'served', ErrorCode.NO_ERROR);
   }
 
@@ -222,6 +226,11 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   delivered(user: StreamUser): void {
     user.delivered = true;
     if (user.over) this.#count(user);
+    try {
+      user.finish();
+    } catch (error) {
+      rethrow(error);
+    }
   }
 
   writtenOut(): void {
@@ -239,12 +248,10 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   gone(): void {
     this.markCut();
     this.session.destroy();
-    const undelivered = [...this.wire.undelivered()];
-    this.wire.closed();
-    for (const user of undelivered) {
-      if (!user.over) continue;
+    for (const user of this.wire.closed()) {
       user.fate = 'aborted';
-      this.#count(user);
+      user.lost();
+      if (user.over) this.#count(user);
     }
   }
 

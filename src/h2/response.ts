@@ -105,7 +105,7 @@ function send(
 
 function sendBytes(res: H2Response, bytes: Buffer, callback: Callback | undefined): boolean {
   const exchange = res[kExchange];
-  const done = callback === undefined ? undefined : exchange.owner.written(callback);
+  const done = callback === undefined ? undefined : exchange.owner.written(exchange.bound(callback));
   if (res[kCorked] > 0) {
     exchange.corked ??= [];
     exchange.corked.push({ bytes, done });

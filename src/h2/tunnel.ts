@@ -81,7 +81,7 @@ export class H2Tunnel extends Duplex {
   }
 
   override _final(done: Done): void {
-    this.#user.finish();
+    this.#user.complete();
     done();
   }
 
@@ -192,7 +192,7 @@ export class TunnelUser implements StreamUser, Viewed {
     return bytes.subarray(end + HEAD_END.length);
   }
 
-  finish(): void {
+  complete(): void {
     if (this.stream.sending === 'nothing') this.respond(200, []);
     this.owner.session.endWith(this.stream, this.#head ?? NO_BYTES, () => this.#framed());
     this.#head = undefined;
@@ -205,7 +205,7 @@ export class TunnelUser implements StreamUser, Viewed {
     this.owner.responded(this);
   }
 
-  flushed(): void {}
+  finish(): void {}
 
   writable(): void {}
 
@@ -221,6 +221,10 @@ export class TunnelUser implements StreamUser, Viewed {
       }
       return;
     }
+    this.lost();
+  }
+
+  lost(): void {
     this.view.destroyed = true;
     process.nextTick(() => {
       this.duplex.destroy(

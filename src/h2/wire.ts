@@ -120,23 +120,19 @@ export class Wire {
     waiting.push(this);
   }
 
-  /** The user is to be told when what is in the output now has been flushed, and the connection when it has been delivered. */
+  /** The user's answer ends in what is in the output now: it is delivered when that has been written out. */
   follow(user: StreamUser): void {
     this.#users.push(user);
   }
 
-  /** Those whose answers have not been written out. */
-  *undelivered(): Iterable<StreamUser> {
-    for (const batch of this.#unwritten) yield* batch.users;
-    yield* this.#users;
-  }
-
-  /** The socket is closed: what was followed is lost. */
-  closed(): void {
-    const tracked = this.#unwritten.flatMap((batch) => batch.tracked).concat(this.#tracked);
-    this.#tracked = [];
+  /** The socket is closed: what was followed is lost. Returns those whose answers were not written out. */
+  closed(): StreamUser[] {
+    const batches = [...this.#unwritten, { users: this.#users, tracked: this.#tracked }];
     this.#unwritten.length = 0;
-    for (const one of tracked) one.lost?.();
+    this.#users = [];
+    this.#tracked = [];
+    for (const { tracked } of batches) for (const one of tracked) one.lost?.();
+    return batches.flatMap((batch) => batch.users);
   }
 
   /**
@@ -165,8 +161,6 @@ export class Wire {
     }
     if (!socket.writable) {
       session.output.take();
-      if (this.#users.length > 0) this.#unwritten.push({ users: this.#users, tracked: NOTHING });
-      this.#flushed();
       return;
     }
     if (session.wantsPump) {
@@ -175,9 +169,11 @@ export class Wire {
     }
     const buffers = session.output.take();
     if (buffers.length > 0) {
+      const users = this.#users;
       const tracked = this.#tracked;
+      if (users.length > 0) this.#users = [];
       this.#unwritten.push({
-        users: this.#users.length === 0 ? NOBODY : this.#users,
+        users: users.length === 0 ? NOBODY : users,
         tracked: tracked.length === 0 ? NOTHING : tracked,
       });
       if (tracked.length > 0) {
@@ -189,7 +185,6 @@ export class Wire {
       this.#write(buffers);
     }
     this.#measure();
-    this.#flushed();
   }
 
   #pump(room: number): void {
@@ -226,29 +221,16 @@ export class Wire {
     this.#session.budget = Math.max(0, DATA_IN_SOCKET - pending);
   }
 
-  #flushed(): void {
-    const users = this.#users;
-    if (users.length === 0) return;
-    this.#users = [];
-    for (const user of users) {
-      try {
-        user.flushed();
-      } catch (error) {
-        rethrow(error);
-      }
-    }
-  }
-
   readonly #onWritten = (error?: Error | null): void => {
     // What failed stays undelivered; the socket is about to close.
     const batch = error ? undefined : this.#unwritten.shift();
     if (batch === undefined) return;
     this.progress++;
-    for (const user of batch.users) this.#events.delivered(user);
     if (batch.tracked.length > 0) {
       const at = now();
       for (const one of batch.tracked) one.writtenOut(at);
     }
+    for (const user of batch.users) this.#events.delivered(user);
     this.#measure();
     if (this.#session.wantsPump) this.flush();
     this.#events.writtenOut();

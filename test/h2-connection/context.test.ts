@@ -3,6 +3,9 @@ import { expect } from 'chai';
 import { ErrorCode } from '../wire/h2-frames.js';
 import { pair, until } from './serve.js';
 
+/** From Node 24 on, what enterWith() set in a handler doesn't reach later events of its async resource. */
+const reachesEvents = Number(process.versions.node.split('.')[0]) < 24;
+
 describe('the async context of an HTTP/2 request', () => {
   it('is its own among 100 that came in one read', async () => {
     const storage = new AsyncLocalStorage<string>();
@@ -21,7 +24,7 @@ describe('the async context of an HTTP/2 request', () => {
     expect(inherited).to.deep.equal(Array(100).fill(undefined));
   });
 
-  it('is where its events are emitted', async () => {
+  it('is where its events are emitted, and never another one', async () => {
     const storage = new AsyncLocalStorage<string>();
     const seen = new Map<string, (string | undefined)[]>();
     const note = (event: string): void => {
@@ -53,7 +56,12 @@ describe('the async context of an HTTP/2 request', () => {
     await until(() => (seen.get('close')?.length ?? 0) === 2, 'close');
     expect([...seen.keys()]).to.include.members(['data', 'end', 'drain', 'finish', 'close', 'req close']);
     for (const [event, stores] of seen) {
-      expect([event, stores.map((store) => store?.slice(0, 2))]).to.deep.equal([event, ['/a', '/b']]);
+      const own = stores.map((store) => store?.slice(0, 2));
+      if (reachesEvents) expect([event, own]).to.deep.equal([event, ['/a', '/b']]);
+      else
+        expect([undefined, '/a'], event)
+          .to.include(own[0])
+          .and.not.include(own[1] ?? '/b');
     }
   });
 
@@ -69,6 +77,6 @@ describe('the async context of an HTTP/2 request', () => {
     await until(() => host.connection.active === 1, 'request');
     client.rst(id, ErrorCode.CANCEL);
     await until(() => stores.length === 2, 'events');
-    expect(stores).to.deep.equal(['mine', 'mine']);
+    expect(stores).to.deep.equal(reachesEvents ? ['mine', 'mine'] : [undefined, undefined]);
   });
 });

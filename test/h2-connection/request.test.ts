@@ -222,6 +222,22 @@ describe('an HTTP/2 request', () => {
     expect(unheard.reset).to.equal(ErrorCode.CANCEL);
   });
 
+  it('emits timeout once for each silence', async () => {
+    let timeouts = 0;
+    const [, client] = await pair((req, res) => {
+      req.resume().on('end', () => res.end());
+      req.setTimeout(30, () => timeouts++);
+    });
+    const id = client.request({ method: 'POST', open: true });
+    await until(() => timeouts === 1, 'timeout');
+    await new Promise((resolve) => setTimeout(resolve, 120));
+    expect(timeouts).to.equal(1);
+    client.data(id, 'x');
+    await until(() => timeouts === 2, 'second timeout');
+    client.data(id, '', true);
+    expect((await client.response(id)).status).to.equal(200);
+  });
+
   it('is not destroyed by the end of its response', async () => {
     const [, client] = await pair(async (req, res) => {
       res.write('early');

@@ -1,7 +1,14 @@
 import { ServerResponse } from 'node:http';
+import { finished, Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { expect } from 'chai';
 import { ErrorCode, Flag, FrameType } from '../wire/h2-frames.js';
 import { notes, pair, until, valuesOf } from './serve.js';
+
+async function* failing(): AsyncGenerator<string> {
+  yield 'begun';
+  throw new Error('source');
+}
 
 describe('an HTTP/2 response', () => {
   describe('has the fields', () => {
@@ -125,6 +132,55 @@ describe('an HTTP/2 response', () => {
     expect((await client.fetch()).text).to.equal('abcd');
     await until(() => order.length === 3, 'callbacks');
     expect(order).to.deep.equal(['a', 'b', 'end']);
+  });
+
+  it("calls back only when its bytes are the application's again", async () => {
+    const [, client] = await pair((_req, res) => {
+      const reused = Buffer.alloc(10_000, 'a');
+      res.write(reused, () => {
+        reused.fill('b');
+        res.end(reused);
+      });
+    });
+    const { text } = await client.fetch();
+    expect(text).to.equal('a'.repeat(10_000) + 'b'.repeat(10_000));
+  });
+
+  it('calls back with an error when its bytes never get out', async () => {
+    const codes: unknown[] = [];
+    const [host, client] = await pair(
+      (_req, res) => {
+        res.write(Buffer.alloc(50_000), () => codes.push('written'));
+        res.write(Buffer.alloc(500_000), (error) => codes.push((error as { code?: string } | null)?.code));
+      },
+      {},
+      { credit: 'manual' },
+    );
+    client.request();
+    await until(() => codes.length === 1, 'first callback');
+    host.connection.destroy();
+    await until(() => codes.length === 2, 'second callback');
+    expect(codes[0]).to.equal('written');
+    expect(codes[1]).to.be.a('string');
+  });
+
+  it('works with pipeline and finished', async () => {
+    const results: unknown[] = [];
+    const [, client] = await pair(async (req, res) => {
+      finished(res, (error) => results.push(error?.code ?? 'finished'));
+      if (req.url === '/pipe') await pipeline(Readable.from(['a', 'b', 'c']), res);
+      else if (req.url === '/echo') await pipeline(req, res);
+      else if (req.url === '/fails')
+        await pipeline(failing(), res).catch((error: Error) => results.push(error.message));
+    });
+    expect((await client.fetch({ path: '/pipe' })).text).to.equal('abc');
+    expect((await client.fetch({ method: 'POST', path: '/echo', body: 'echo' })).text).to.equal('echo');
+    expect((await client.fetch({ path: '/fails' })).reset).to.equal(ErrorCode.INTERNAL_ERROR);
+    const id = client.request({ path: '/left' });
+    client.rst(id, ErrorCode.CANCEL);
+    await until(() => results.length === 5, 'results');
+    expect(results.slice(0, 2)).to.deep.equal(['finished', 'finished']);
+    expect(results.slice(2)).to.include.members(['source', 'ERR_STREAM_PREMATURE_CLOSE']);
   });
 
   it('says when to wait, and when to go on', async () => {
