@@ -11,6 +11,7 @@ import type { Forwarding } from './forward.js';
 import { h1ConnectionOf } from './h1/connection.js';
 import { rawSocketOf } from './node-internals.js';
 import { type ServerSettings, tlsMaterialError } from './options.js';
+import { overrideRemoteEnd, readProxyHeader } from './proxy-header.js';
 import { sniffProtocol } from './sniff.js';
 
 /** A connection whose protocol is known. */
@@ -23,22 +24,48 @@ export class Handshakes {
   /** `undefined`: cleartext. It doesn't listen: sockets are handed to it. */
   readonly tls: TlsServer | undefined;
   readonly #settings: ServerSettings;
+  readonly #events: EventEmitter;
   readonly #begin: Begin;
 
   /** @param events who is told of handshakes that succeed or fail */
   constructor(settings: ServerSettings, events: EventEmitter, forwarding: Forwarding, begin: Begin) {
     this.#settings = settings;
+    this.#events = events;
     this.#begin = begin;
     this.tls = settings.tls && this.#createTls(settings, events, forwarding);
   }
 
   /** Calls `begin` once the protocol is known; a connection that never gets that far is closed. */
   start(connection: LiveConnection, raw: Socket): void {
+    if (this.#settings.proxied?.(raw.remoteAddress) === true) this.#readHeader(connection, raw);
+    else this.#findProtocol(connection, raw);
+  }
+
+  #readHeader(connection: LiveConnection, raw: Socket): void {
+    const reading = readProxyHeader(raw, this.#settings.handshakeTimeout, {
+      found: ({ source }) => {
+        connection.beforeProtocol = undefined;
+        if (source !== undefined) {
+          connection.passedOnFor(source.address, source.port, (socket) => overrideRemoteEnd(socket, source));
+        }
+        this.#findProtocol(connection, raw);
+      },
+      failed: (error) => {
+        if (reading.received > 0) this.#events.emit('proxyError', error, raw);
+        connection.reset();
+      },
+    });
+    connection.beforeProtocol = ({ idleWait = Infinity, deadline, linger }) =>
+      reading.silentUntil(Math.min(now() + idleWait, deadline - linger));
+  }
+
+  #findProtocol(connection: LiveConnection, raw: Socket): void {
     if (this.tls !== undefined) {
       closeIfSilent(connection, raw);
       this.tls.emit('connection', raw);
     } else if (!this.#settings.h2) {
       this.#begin(connection, raw, 'http/1.1');
+      process.nextTick(() => raw.resume());
     } else {
       sniffProtocol(connection, raw, this.#settings.keepAlive.hold, (protocol, silentTooLong) => {
         this.#begin(connection, raw, protocol);
@@ -89,8 +116,10 @@ function tlsServer({ tls, h2 }: ServerSettings): TlsServer {
  * and need not be waited for until the handshake times out.
  */
 function closeIfSilent(connection: LiveConnection, raw: Socket): void {
+  // A PROXY header is not the client's.
+  const before = raw.bytesRead - raw.readableLength;
   const alarm = new Alarm(() => {
-    if (connection.state !== 'closed' && raw.bytesRead === 0) connection.reset();
+    if (connection.state !== 'closed' && raw.bytesRead === before) connection.reset();
   });
   connection.beforeProtocol = ({ idleWait = Infinity, deadline, linger }) =>
     alarm.atMost(Math.min(now() + idleWait, deadline - linger));

@@ -6,9 +6,11 @@ import type { ServerOpts as NetServerOpts } from 'node:net';
 import type { SecureContextOptions, TlsOptions } from 'node:tls';
 import { type KeepAliveOptions, type KeepAliveSettings, keepAliveSettings } from './core/keep-alive.js';
 import { duration, ERR_OPTION, flag, integer, optionsObject } from './core/options.js';
+import { type RecycleOptions, type RecycleSettings, recycleSettings } from './core/recycle.js';
 import { type DrainOptions, type DrainSettings, drainSettings } from './core/shutdown.js';
 import { type H1Options, type H1Settings, h1Settings } from './h1/options.js';
 import { type H2Options, type H2Settings, h2Settings } from './h2/options.js';
+import { type ProxyProtocolOption, type ProxyTrust, proxyTrust } from './proxy-header.js';
 
 /**
  * Options of `createServer`: those of `tls.createServer` (key, cert, …; ALPN is lastcall's own), and:
@@ -24,7 +26,14 @@ export interface ServerOptions extends Omit<TlsOptions, 'ALPNProtocols' | 'ALPNC
   drain?: DrainOptions;
   /** How long idle connections are kept, and what clients are told about it. */
   keepAlive?: KeepAliveOptions;
-  /** ms for the TLS handshake (default 10,000). */
+  /** When connections are drained by themselves (default: never but for `keepAlive.hold`). */
+  recycle?: RecycleOptions;
+  /**
+   * `true`: every connection begins with a PROXY header (version 1 or 2), which says whose it is; addresses and CIDR
+   * ranges: those from there do. Without one, or with a malformed one, it is closed (default false).
+   */
+  proxyProtocol?: ProxyProtocolOption;
+  /** ms for the TLS handshake, and for the PROXY header before it (default 10,000). */
   handshakeTimeout?: number;
 }
 
@@ -37,10 +46,15 @@ export interface ServerSettings {
   readonly h2: H2Settings | undefined;
   readonly drain: DrainOptions;
   readonly recycling: DrainSettings;
+  /** `undefined`: nothing is recycled. */
+  readonly recycle: RecycleSettings | undefined;
+  /** `undefined`: no connection begins with a PROXY header. */
+  readonly proxied: ProxyTrust | undefined;
+  readonly handshakeTimeout: number;
   keepAlive: KeepAliveSettings;
 }
 
-const OWN_OPTIONS = ['cleartext', 'h1', 'h2', 'drain', 'keepAlive'];
+const OWN_OPTIONS = ['cleartext', 'h1', 'h2', 'drain', 'keepAlive', 'recycle', 'proxyProtocol'];
 
 /** What tls.createServer takes, less ALPN, which is ours. A name that is in neither list is a typo. */
 const TLS_OPTIONS = [
@@ -85,13 +99,17 @@ const CERTIFICATE_OPTIONS = ['cert', 'key', 'passphrase', 'pfx', 'privateKeyEngi
 export function serverSettings(options: ServerOptions): ServerSettings {
   const given = optionsObject('options', options, [...OWN_OPTIONS, ...TLS_OPTIONS]) as ServerOptions;
   drainSettings(given.drain);
+  const keepAlive = keepAliveSettings(given.keepAlive);
   return {
     tls: flag('cleartext', given.cleartext, false) ? noTls(given) : tlsOptions(given),
     h1: h1Settings(given.h1),
     h2: http2(given.h2),
     drain: given.drain ?? {},
     recycling: drainSettings({ ...given.drain, timeout: Infinity }),
-    keepAlive: keepAliveSettings(given.keepAlive),
+    recycle: recycleSettings(given.recycle, given.drain ?? {}, keepAlive.advertise),
+    proxied: proxyTrust(given.proxyProtocol),
+    handshakeTimeout: duration('handshakeTimeout', given.handshakeTimeout, 10_000, { min: 1 }),
+    keepAlive,
   };
 }
 

@@ -7,13 +7,16 @@ import { Server as NetServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { SecureContextOptions, Server as TlsServer } from 'node:tls';
 import { LiveConnection, type Protocol } from './core/connection.js';
+import type { ConnectionFilter } from './core/filter.js';
 import type { RequestEvent } from './core/host.js';
 import { keepAliveSettings } from './core/keep-alive.js';
 import { liveConnectionOf } from './core/lookup.js';
-import { duration, integer } from './core/options.js';
-import { type ConnectionFilter, Registry } from './core/registry.js';
+import { duration, integer, optionsObject } from './core/options.js';
+import { Recycler } from './core/recycle.js';
+import { Registry } from './core/registry.js';
 import type { DrainSummary } from './core/report.js';
-import { type DrainOptions, type DrainSettings, drain, drainSettings } from './core/shutdown.js';
+import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drain, drainSettings } from './core/shutdown.js';
+import { WAVE_OPTIONS, type WaveOptions, waveSettings } from './core/waves.js';
 import { Forwarding } from './forward.js';
 import { type H1Context, h1ConnectionOf } from './h1/connection.js';
 import { attachH1, createH1Server } from './h1/server.js';
@@ -35,6 +38,9 @@ const SHUTDOWN_TIMEOUT = 25_000;
 /** How long `close()` lets an idle connection bring one more request, in ms. */
 const CLOSE_IDLE_WAIT = 1_000;
 
+/** Options of `server.drain`: what each drain is like, and when it begins. `signal` stops the waves; it cuts nothing. */
+export type DrainManyOptions = Omit<DrainOptions, 'signal'> & WaveOptions;
+
 /** Options of `server.shutdown`: those of a drain; `timeout` is the whole budget, default 25,000 ms. */
 export type ShutdownOptions = DrainOptions;
 
@@ -55,12 +61,14 @@ export class Server extends NetServer {
   readonly #h1: H1Context;
   readonly #h2: H2Context | undefined;
   readonly #forwarding = new Forwarding(this);
+  readonly #recycler: Recycler<LiveConnection> | undefined;
   /** The shutdown under way. */
   #stop: Stop | undefined;
 
   constructor(settings: ServerSettings) {
     super({ allowHalfOpen: false, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
     this.#settings = settings;
+    this.#recycler = settings.recycle && new Recycler<LiveConnection>(settings.recycle, drain);
     this.#application = new Application(this);
     this.#http = createH1Server(settings.h1);
     this.#h1 = {
@@ -189,8 +197,11 @@ export class Server extends NetServer {
    * @throws {TypeError} ERR_LASTCALL_OPTION for a filter that is empty or unknown, or an option of the wrong type
    * @throws {RangeError} ERR_LASTCALL_OPTION for an option out of its range
    */
-  drain(filter: ConnectionFilter, options: DrainOptions = {}): Promise<DrainSummary> {
-    return this.connections.drain(filter, this.#drainSettings(options));
+  drain(filter: ConnectionFilter, options: DrainManyOptions = {}): Promise<DrainSummary> {
+    optionsObject('drain', options, [...DRAIN_OPTIONS, ...WAVE_OPTIONS]);
+    const each = Object.entries(options).filter(([name]) => !(WAVE_OPTIONS as readonly string[]).includes(name));
+    const waves = waveSettings(options);
+    return this.connections.drain(filter, this.#drainSettings(Object.fromEntries(each)), waves);
   }
 
   /**
@@ -244,6 +255,7 @@ export class Server extends NetServer {
   #accept(raw: Socket): void {
     const connection = new LiveConnection(raw, this.#handshakes.tls !== undefined);
     connection.drainDefaults = this.#settings.drain;
+    connection.observer = this.#recycler?.watch(connection);
     this.connections.add(connection);
     if (!raw.destroyed) this.#handshakes.start(connection, raw);
   }

@@ -58,6 +58,7 @@ export function sniffProtocol(
   };
   alarm.set(now() + hold);
   socket.on('data', read);
+  socket.resume();
   socket.on('end', ended);
   socket.on('close', done);
 }

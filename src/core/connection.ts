@@ -4,7 +4,9 @@
  */
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { Authorities } from './authorities.js';
 import type { DrainTerms, Driver } from './driver.js';
+import type { RequestObserver } from './recycle.js';
 import { type CutRequest, noRequests, type RequestCounts } from './report.js';
 import type { DrainOptions } from './shutdown.js';
 import { now } from './timing.js';
@@ -49,6 +51,8 @@ export interface Connection {
   readonly localPort: number | undefined;
   /** The host name of the TLS handshake (SNI), `undefined` without one. */
   readonly servername: string | undefined;
+  /** The hosts that its requests named, the last 64 of them. */
+  readonly authorities: Authorities;
   /** ms since the epoch. */
   readonly openedAt: number;
   /** When a request last began or ended, in ms since the epoch; at first `openedAt`. */
@@ -90,12 +94,15 @@ export class LiveConnection implements Connection {
   readonly id = ++lastId;
   readonly openedAt = Date.now();
   lastActiveAt = this.openedAt;
-  readonly remoteAddress: string | undefined;
-  readonly remotePort: number | undefined;
+  remoteAddress: string | undefined;
+  remotePort: number | undefined;
   readonly localAddress: string | undefined;
   readonly localPort: number | undefined;
   readonly tags = new Map<string, string>();
+  readonly authorities = new Authorities();
   active = 0;
+  /** Told of every request that begins and ends. */
+  observer: RequestObserver | undefined;
   /** How every request of this connection ended so far. */
   readonly counts: RequestCounts = noRequests();
   /** The first aborted requests. */
@@ -110,6 +117,7 @@ export class LiveConnection implements Connection {
 
   /** The accepted TCP socket: the only one that can be reset. */
   readonly #raw: Socket;
+  #overrideEnd: ((socket: Socket) => void) | undefined;
   #socket: Socket;
   #secure: boolean;
   #servername: string | undefined;
@@ -169,11 +177,24 @@ export class LiveConnection implements Connection {
     return this.#drainController.signal;
   }
 
+  /**
+   * A balancer said whose connection it passes on, before anything else was read.
+   *
+   * @param override makes a socket say so; called for the TLS socket too, once there is one
+   */
+  passedOnFor(address: string, port: number, override: (socket: Socket) => void): void {
+    this.remoteAddress = address;
+    this.remotePort = port;
+    this.#overrideEnd = override;
+    override(this.#raw);
+  }
+
   /** The TLS handshake is done: from here on the connection's socket is the encrypted one. */
   secured(socket: TLSSocket): void {
     const { servername } = socket as TLSSocket & { servername?: string | false | null };
     this.#servername = servername || undefined;
     this.#socket = socket;
+    this.#overrideEnd?.(socket);
     claimSocket(socket, this);
     socket.on('error', ignore);
     this.#raw.off('close', this.#onRawClose);
@@ -203,10 +224,16 @@ export class LiveConnection implements Connection {
     if (state !== 'open') this.#drainController?.abort();
   }
 
-  /** A request was accepted. */
-  began(): void {
+  /**
+   * A request was accepted.
+   *
+   * @param authority the host that it named
+   */
+  began(authority?: string): void {
+    this.authorities.note(authority);
     this.active++;
     this.lastActiveAt = Date.now();
+    this.observer?.began();
   }
 
   /** A request that `began` is over. */
@@ -214,6 +241,7 @@ export class LiveConnection implements Connection {
     this.active--;
     this.lastActiveAt = Date.now();
     this.counts[how]++;
+    this.observer?.ended();
   }
 
   /** A request that `began` was not answered in full. */

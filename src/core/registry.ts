@@ -2,28 +2,12 @@
  * The live connections of a server: iterate, look up, select, drain. How one connection is drained is shutdown.ts's.
  */
 import { EventEmitter } from 'node:events';
-import type { Connection, LiveConnection, Protocol } from './connection.js';
-import { optionsObject, optionTypeError } from './options.js';
+import type { Connection, LiveConnection } from './connection.js';
+import { type CompiledFilter, type ConnectionFilter, compileFilter } from './filter.js';
+import { optionTypeError } from './options.js';
 import { type DrainSummary, summarize } from './report.js';
 import { type DrainSettings, drain } from './shutdown.js';
-import { now } from './timing.js';
-
-/** Which connections; every condition given must hold. */
-export interface ConnectionConditions {
-  /** Connections of this protocol. */
-  protocol?: Protocol;
-  /** Connections that carry all of these tags with these values. */
-  tags?: Readonly<Record<string, string>>;
-}
-
-/**
- * Which connections: `'all'`, conditions, or a predicate. Conditions that are empty, unknown or `undefined` throw: a
- * typo must not drain the world.
- */
-export type ConnectionFilter = 'all' | ConnectionConditions | ((connection: Connection) => boolean);
-
-const CONDITIONS = ['protocol', 'tags'] as const;
-const PROTOCOLS: readonly unknown[] = ['http/1.1', 'h2'];
+import { drainInWaves, type WaveSettings } from './waves.js';
 
 interface RegistryEvents {
   open: [connection: Connection];
@@ -66,57 +50,58 @@ export class Registry extends EventEmitter<RegistryEvents> implements Iterable<C
    * The live connections that a filter names, oldest first.
    *
    * @throws {TypeError} ERR_LASTCALL_OPTION when the filter is empty, unknown or has an undefined value
+   * @throws {RangeError} ERR_LASTCALL_OPTION for a value out of its range
    */
   select(filter: ConnectionFilter): Connection[] {
-    return this.#select(filter);
+    return compileFilter(filter).select(this.#live.values());
   }
 
-  /** Drains what the filter names now; connections accepted later are not its business. */
-  drain(filter: ConnectionFilter, settings: DrainSettings): Promise<DrainSummary> {
-    const from = now();
-    const drains = this.#select(filter).map((connection) => drain(connection, settings));
-    return Promise.all(drains).then((reports) => summarize(reports, now() - from));
-  }
-
-  #select(filter: ConnectionFilter): LiveConnection[] {
-    const matches = predicate(filter);
-    return [...this.#live.values()].filter(matches);
+  /** Drains what the filter names now, in waves; connections accepted later are its business only if they are to follow. */
+  async drain(filter: ConnectionFilter, settings: DrainSettings, waves: WaveSettings): Promise<DrainSummary> {
+    const compiled = compileFilter(filter);
+    if (waves.follow && compiled.sampled)
+      throw optionTypeError('drain.follow', 'false when the filter takes a sample', true);
+    const members = compiled.select(this.#live.values());
+    const newcomers = waves.follow ? new Newcomers(this, compiled) : undefined;
+    try {
+      const { reports, duration, ...rest } = await drainInWaves(
+        members,
+        (connection) => drain(connection, settings),
+        waves,
+        newcomers && (() => newcomers.take()),
+      );
+      return summarize(reports, duration, rest);
+    } finally {
+      newcomers?.stop();
+    }
   }
 }
 
-function predicate(filter: ConnectionFilter): (connection: Connection) => boolean {
-  if (filter === 'all') return () => true;
-  if (typeof filter === 'function') return strict(filter);
-  if (typeof filter !== 'object' || filter === null)
-    throw optionTypeError('filter', `'all', an object of conditions or a predicate`, filter);
-  const conditions = Object.keys(optionsObject('filter', filter, CONDITIONS));
-  if (conditions.length === 0)
-    throw optionTypeError('filter', `'all' or at least one of ${CONDITIONS.join(', ')}`, filter);
-  const { protocol, tags } = filter;
-  if (conditions.includes('protocol') && !PROTOCOLS.includes(protocol)) {
-    throw optionTypeError('filter.protocol', `'http/1.1' or 'h2'`, protocol);
-  }
-  const wanted = conditions.includes('tags') ? tagEntries(tags) : [];
-  return (connection) =>
-    (protocol === undefined || connection.protocol === protocol) &&
-    wanted.every(([name, value]) => connection.tags.get(name) === value);
-}
+/** Connections that were accepted since, until they match a filter. */
+class Newcomers {
+  readonly #registry: Registry;
+  readonly #filter: CompiledFilter;
+  readonly #candidates = new Set<LiveConnection>();
 
-/** An async predicate's promise, or a tag's value, would be true for connections that nobody meant. */
-function strict(filter: (connection: Connection) => unknown): (connection: Connection) => boolean {
-  return (connection) => {
-    const matches = filter(connection);
-    if (typeof matches !== 'boolean') throw optionTypeError('filter', 'a predicate that returns a boolean', matches);
-    return matches;
-  };
-}
-
-function tagEntries(tags: unknown): [string, string][] {
-  if (typeof tags !== 'object' || tags === null || Object.keys(tags).length === 0) {
-    throw optionTypeError('filter.tags', 'an object with at least one tag', tags);
+  constructor(registry: Registry, filter: CompiledFilter) {
+    this.#registry = registry;
+    this.#filter = filter;
+    registry.on('open', this.#onOpen);
+    registry.on('close', this.#onClose);
   }
-  return Object.entries(tags).map(([name, value]) => {
-    if (typeof value !== 'string') throw optionTypeError(`filter.tags.${name}`, 'a string', value);
-    return [name, value];
-  });
+
+  /** Those that match now, each once. */
+  take(): LiveConnection[] {
+    const matching = this.#filter.select(this.#candidates);
+    for (const connection of matching) this.#candidates.delete(connection);
+    return matching;
+  }
+
+  stop(): void {
+    this.#registry.off('open', this.#onOpen);
+    this.#registry.off('close', this.#onClose);
+  }
+
+  readonly #onOpen = (connection: Connection): void => void this.#candidates.add(connection as LiveConnection);
+  readonly #onClose = (connection: Connection): void => void this.#candidates.delete(connection as LiveConnection);
 }

@@ -58,8 +58,14 @@ export interface DrainSummary extends Readonly<RequestCounts> {
   /** Connections drained. */
   readonly connections: number;
   readonly outcomes: Readonly<Record<DrainOutcome, number>>;
+  /** Connections that were left alone because the signal came before their turn. */
+  readonly left: number;
+  /** Connections that closed by themselves before their turn. */
+  readonly gone: number;
   /** ms from the call to the last closed connection. */
   readonly duration: number;
+  /** How long the drains of single connections took, in ms: so many percent took at most so long; 0 without any. */
+  readonly durations: { readonly p50: number; readonly p90: number; readonly p99: number; readonly max: number };
   /** The reports of the connections that did not end `'drained'`. */
   readonly notDrained: readonly DrainReport[];
 }
@@ -73,7 +79,11 @@ export function outcomeOf(counts: Readonly<RequestCounts>, forced: boolean): Dra
   return counts.unserved > 0 ? 'lossy' : 'drained';
 }
 
-export function summarize(reports: readonly DrainReport[], duration: number): DrainSummary {
+export function summarize(
+  reports: readonly DrainReport[],
+  duration: number,
+  { left = 0, gone = 0 }: { left?: number; gone?: number } = {},
+): DrainSummary {
   const counts = noRequests();
   const outcomes: Record<DrainOutcome, number> = { drained: 0, lossy: 0, forced: 0, peer: 0 };
   for (const report of reports) {
@@ -81,5 +91,13 @@ export function summarize(reports: readonly DrainReport[], duration: number): Dr
     for (const key of Object.keys(counts) as (keyof RequestCounts)[]) counts[key] += report[key];
   }
   const notDrained = reports.filter((report) => report.outcome !== 'drained');
-  return { ...counts, connections: reports.length, outcomes, duration, notDrained };
+  const durations = percentiles(reports.map((report) => report.duration));
+  return { ...counts, connections: reports.length, outcomes, left, gone, duration, durations, notDrained };
+}
+
+/** By nearest rank: each is a duration that really occurred. */
+function percentiles(values: number[]): DrainSummary['durations'] {
+  const sorted = values.sort((a, b) => a - b);
+  const at = (share: number): number => sorted[Math.ceil(share * sorted.length) - 1] ?? 0;
+  return { p50: at(0.5), p90: at(0.9), p99: at(0.99), max: at(1) };
 }

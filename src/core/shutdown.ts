@@ -29,7 +29,7 @@ export interface DrainOptions {
   signal?: AbortSignal;
 }
 
-const DRAIN_OPTIONS = ['timeout', 'settle', 'idleWait', 'linger', 'lingerMax', 'reason', 'signal'] as const;
+export const DRAIN_OPTIONS = ['timeout', 'settle', 'idleWait', 'linger', 'lingerMax', 'reason', 'signal'] as const;
 
 /** GOAWAY debug data is a line for a person, not a document. */
 const MAX_REASON = 1024;

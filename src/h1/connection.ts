@@ -208,7 +208,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     const exchange = new Exchange(this, req, res, startedAt);
     this.#tail = undefined;
     this.#unanswered.push(exchange);
-    this.#connection.began();
+    this.#connection.began(req.headers.host);
     this.#received++;
     if (this.#state === 'announced') exchange.followHead();
     const { maxRequestsPerSocket } = this.#context.settings;
@@ -324,7 +324,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
       return;
     }
     this.#received++;
-    this.#connection.began();
+    this.#connection.began(req.headers.host);
     this.#upgrade = new Upgrade(req, startedAt, () => this.#handOver(event, req, stream, head));
     if (this.#unanswered.length === 0) this.#upgrade.turn();
     else this.#upgrade.waitFor(this.#socket, () => this.#unanswered[0]?.res);

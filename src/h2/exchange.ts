@@ -3,7 +3,7 @@
  * the response, in the order node:http has them, and how it ended is decided here. What goes out is response.ts's; the
  * counting is the connection's.
  */
-import { AsyncResource } from 'node:async_hooks';
+import type { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
 import type { LiveConnection } from '../core/connection.js';
 import { ErrorCode } from './errors.js';
@@ -118,9 +118,9 @@ export class Exchange implements StreamUser, Viewed {
     return this.owner.connection;
   }
 
-  /** What the host gave the request to the application in; anything else is none. */
-  within(context: unknown): void {
-    if (context instanceof AsyncResource) this.#context = context;
+  /** The context that the host gave the request to the application in. */
+  within(context: AsyncResource): void {
+    this.#context = context;
   }
 
   /** A callback of the application's, in the context of its request. */

@@ -83,7 +83,7 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   // Requests: the session's calls. A listener's exception must not pass through the session.
 
   request(stream: Stream, head: RequestHead): void {
-    this.connection.began();
+    this.connection.began(head.authority);
     this.#events.busy();
     if (head.method === 'CONNECT') {
       this.#connect(stream, head);

@@ -38,9 +38,9 @@ describe('summary of several drains', () => {
   });
 
   it('adds the counters up and keeps the reports of what did not end well', () => {
-    const forced = report(2, { outcome: 'forced', served: 1, aborted: 2 });
-    const lossy = report(3, { outcome: 'lossy', unserved: 4 });
-    const summary = summarize([report(1, { served: 5 }), forced, lossy], 12);
+    const forced = report(2, { outcome: 'forced', served: 1, aborted: 2, duration: 9 });
+    const lossy = report(3, { outcome: 'lossy', unserved: 4, duration: 5 });
+    const summary = summarize([report(1, { served: 5, duration: 2 }), forced, lossy], 12, { left: 1, gone: 2 });
     expect(summary).to.deep.equal({
       ...noRequests(),
       served: 6,
@@ -48,7 +48,10 @@ describe('summary of several drains', () => {
       unserved: 4,
       connections: 3,
       outcomes: { drained: 1, lossy: 1, forced: 1, peer: 0 },
+      left: 1,
+      gone: 2,
       duration: 12,
+      durations: { p50: 5, p90: 9, p99: 9, max: 9 },
       notDrained: [forced, lossy],
     });
   });

@@ -45,7 +45,15 @@ describe('text for operators', () => {
 
   it('sums up several drains and shows those that went wrong', () => {
     const outcomes = { drained: 3, lossy: 0, forced: 1, peer: 0 };
-    const text = formatSummary({ ...report, connections: 4, outcomes, notDrained: [report] });
+    const text = formatSummary({
+      ...report,
+      connections: 4,
+      outcomes,
+      left: 0,
+      gone: 0,
+      durations: { p50: 1, p90: 1, p99: 1, max: 1 },
+      notDrained: [report],
+    });
     expect(text).to.match(/^3 of 4 connections drained, 1 forced, in 30 s; requests: 2 served, 1 refused, 1 aborted\n/);
     expect(text).to.contain('connection 7 (h2): forced');
   });

@@ -78,6 +78,9 @@ describe('bench library', () => {
     const noisy = pairedRatio(pairs(1, 0.4));
     expect(verdictAtMost(pairedRatio(pairs(1.0, 0.005)), 1.0, noisy)).to.equal('unresolved');
     expect(verdictAtMost(pairedRatio(pairs(1.0, 0.4)), 1.03, quiet)).to.equal('unresolved');
+    // a limit inside the noise can still be met, or missed, by what stands clear of the noise
+    expect(verdictAtMost(pairedRatio(pairs(0.5, 0.005)), 1.0, noisy)).to.equal('passed');
+    expect(verdictAtMost(pairedRatio(pairs(1.9, 0.005)), 1.0, noisy)).to.equal('failed');
   });
 
   it('knows how far a Poisson count may stray', () => {
