@@ -262,8 +262,14 @@ export class LiveConnection implements Connection {
    */
   reset(error?: Error, cut = this.active > 0): void {
     if (this.#state === 'closed') return;
-    if (cut && !this.#raw.destroyed) this.#raw.resetAndDestroy();
+    if (cut && !this.#raw.destroyed && !this.#finPending) this.#raw.resetAndDestroy();
     this.#socket.destroy(error);
+  }
+
+  /** All is written, and the FIN is about to go out: libuv refuses to reset then, and Node would never close the socket. */
+  get #finPending(): boolean {
+    const { writableEnded, writableFinished, writableLength } = this.#socket;
+    return writableEnded && !writableFinished && writableLength === 0;
   }
 
   readonly #onRawClose = (): void => this.#onClose();

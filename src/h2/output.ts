@@ -15,12 +15,16 @@ const MIN_SPARE = 1024;
 
 const EMPTY = Buffer.alloc(0);
 
+/** How many remainders are kept, for all connections together: as many as may be answering in one turn, within 1 MiB. */
+const MAX_SPARES = 64;
+
 /**
- * The unused tail of the chunk that was taken from last: the next buffer that needs room, of whatever connection,
- * goes on there. So a connection with nothing to send holds no chunk, and a turn of small answers allocates none.
+ * The unused tails of chunks that were taken from: whoever needs room next, of whatever connection, goes on there. So
+ * a connection with nothing to send holds no chunk, and a turn of small answers allocates none.
  */
-let spare: Buffer = EMPTY;
-let sparePos = 0;
+const spares: Buffer[] = [];
+/** Where the unused tail of each begins. */
+const sparePositions: number[] = [];
 
 /** An append-only byte queue that encoders write into without intermediate buffers. */
 export class OutputBuffer {
@@ -92,10 +96,9 @@ export class OutputBuffer {
   }
 
   #giveBack(): void {
-    const room = this.buf.length - this.pos;
-    if (room >= MIN_SPARE && room > spare.length - sparePos) {
-      spare = this.buf;
-      sparePos = this.pos;
+    if (this.buf.length - this.pos >= MIN_SPARE && spares.length < MAX_SPARES) {
+      spares.push(this.buf);
+      sparePositions.push(this.pos);
     }
     this.buf = EMPTY;
     this.pos = 0;
@@ -106,15 +109,11 @@ export class OutputBuffer {
     const from = this.held < 0 ? this.pos : this.held;
     const moving = this.pos - from;
     const needed = moving + n;
-    let chunk: Buffer;
-    let at = 0;
-    if (spare.length - sparePos >= needed) {
-      chunk = spare;
-      at = sparePos;
-      spare = EMPTY;
-      sparePos = 0;
-    } else {
+    let chunk = needed <= CHUNK_SIZE ? spares.pop() : undefined;
+    let at = chunk === undefined ? 0 : (sparePositions.pop() as number);
+    if (chunk === undefined || chunk.length - at < needed) {
       chunk = Buffer.allocUnsafeSlow(needed <= CHUNK_SIZE ? CHUNK_SIZE : needed + (moving > 0 ? needed : 0));
+      at = 0;
     }
     if (moving > 0) chunk.set(this.buf.subarray(from, this.pos), at);
     this.#seal(from);

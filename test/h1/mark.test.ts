@@ -110,6 +110,20 @@ describe('Connection: close', () => {
     }
   }
 
+  it('goes out at once, though the body comes later', async () => {
+    let end = (): void => {};
+    const site = await Site.open({ tls: false }, (req, res) => {
+      void gracefulShutdown(connectionOf(req) as never);
+      res.writeHead(200, { 'content-length': 1 });
+      end = () => res.end('x');
+    });
+    const client = await site.connect();
+    client.request();
+    expect((await client.head()).connectionHas('close')).to.equal(true);
+    end();
+    await client.until(() => client.responses.length === 1);
+  });
+
   it('keeps other connection options, in one field', async () => {
     const site = await Site.open({ tls: false }, (req, res) => {
       void gracefulShutdown(connectionOf(req) as never);

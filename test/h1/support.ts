@@ -73,6 +73,13 @@ export class Site {
     return client;
   }
 
+  /** Without the relay: what is written is in the server's kernel buffer at once. */
+  async connectDirectly(): Promise<H1Client> {
+    const client = await H1Client.connect({ port: (this.server.address() as AddressInfo).port, tls: this.tls });
+    opened.push(() => client.destroy());
+    return client;
+  }
+
   /** The only live connection, once there is one. */
   async connection(): Promise<Connection> {
     for (;;) {

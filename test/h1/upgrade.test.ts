@@ -64,6 +64,34 @@ for (const { name, tls } of TRANSPORTS) {
       expect(await client.ended()).to.equal('reset');
     });
 
+    it('is cut at the deadline though the application has ended it and the client takes nothing', async () => {
+      const site = await Site.open({ tls, delayMs: 0, bufferBytes: 65_536 });
+      site.server.on('upgrade', (_req, socket: Duplex) => {
+        socket.write(SWITCH);
+        socket.end(Buffer.alloc(32 * 1024 * 1024));
+      });
+      const client = await site.connect();
+      client.transport.socket.pause();
+      client.write(upgrade, ['GET']);
+      const connection = await site.connection();
+      await delay(50);
+      const report = await gracefulShutdown(connection, { timeout: 60 });
+      expect([report.outcome, counters(report)]).to.deep.equal(['forced', { aborted: 1 }]);
+    });
+
+    it('closes when it is destroyed just as the application has ended it', async () => {
+      const site = await Site.open({ tls });
+      site.server.on('upgrade', (req, socket: Duplex) => {
+        socket.end(SWITCH);
+        process.nextTick(() => connectionOf(req)?.destroy());
+      });
+      const client = await site.connect();
+      client.write(upgrade, ['GET']);
+      const connection = await site.connection();
+      await connection.closed;
+      expect(connection.state).to.equal('closed');
+    });
+
     it('may still be asked for while a drain waits', async () => {
       const { site, client } = await echoing(true);
       const drained = gracefulShutdown(await site.connection());

@@ -305,5 +305,7 @@ export class Relay {
 
 function reset(socket: Socket): void {
   if (socket.destroyed) return;
-  socket.resetAndDestroy();
+  // While a FIN is about to go out libuv refuses to reset, and Node would never close the socket.
+  if (socket.writableEnded && !socket.writableFinished && socket.writableLength === 0) socket.destroy();
+  else socket.resetAndDestroy();
 }
