@@ -225,7 +225,8 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
 
   delivered(user: StreamUser): void {
     user.delivered = true;
-    if (user.over) this.#count(user);
+    // One that was cut or cancelled meanwhile was counted when its stream closed.
+    if (user.over && user.fate === 'served') this.#count(user);
     try {
       user.finish();
     } catch (error) {
@@ -249,8 +250,9 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
     this.markCut();
     this.session.destroy();
     for (const user of this.wire.closed()) {
-      user.fate = 'aborted';
       user.lost();
+      if (user.fate !== 'served') continue;
+      user.fate = 'aborted';
       if (user.over) this.#count(user);
     }
   }

@@ -199,9 +199,14 @@ export class Sender {
       this.#events.sentEnd(stream);
       return;
     }
-    if (chunk.length > 0 || stream.queuedBytes > 0) this.#enqueue(stream, chunk, done);
-    else done?.();
-    this.end(stream, undefined);
+    if (chunk.length > 0 || stream.queuedBytes > 0) {
+      this.#enqueue(stream, chunk, done);
+      this.end(stream, undefined);
+    } else {
+      // What is done then may reset the stream: END_STREAM must be out before.
+      this.end(stream, undefined);
+      done?.();
+    }
   }
 
   end(stream: Stream, trailers: readonly string[] | undefined): void {

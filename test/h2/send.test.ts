@@ -25,6 +25,18 @@ describe('h2 session: responses (RFC 9113 §8.1)', () => {
     expect(conversation.told()).to.deep.equal(['closed 1']);
   });
 
+  it('§8.1 an answer that ends without a body is complete before anyone is told, and may reset the rest of its request', () => {
+    const conversation = Conversation.open();
+    conversation.send(headers(1, request('POST')));
+    const stream = conversation.respond(1);
+    conversation.session.endWith(stream, Buffer.alloc(0), () => conversation.session.reset(stream, 0));
+    expect(conversation.output()).to.deep.equal([
+      'HEADERS 1 :status=200',
+      'DATA 1 END_STREAM ""',
+      'RST_STREAM 1 NO_ERROR',
+    ]);
+  });
+
   it('§8.1 interim responses come before the final one, and none after it', () => {
     const conversation = requested();
     const stream = conversation.stream(1);
