@@ -6,6 +6,6 @@ import { prepare } from './prepare.mjs';
 import { countsLine, runSuite } from './suite.mjs';
 
 prepare();
-const result = runSuite(process.execPath, process.argv.slice(2));
+const result = await runSuite(process.execPath, process.argv.slice(2));
 process.stdout.write(`${countsLine(result)}\n`);
 process.exitCode = result.code;

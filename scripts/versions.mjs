@@ -32,7 +32,7 @@ for (const major of majors) {
   const node = nodeOf(major);
   const version = spawnSync(node, ['--version'], { encoding: 'utf8' }).stdout.trim();
   process.stdout.write(`\nNode ${version}\n`);
-  const result = runSuite(node);
+  const result = await runSuite(node);
   for (const key of Object.keys(total)) total[key] += result[key];
   if (result.code !== 0) process.exitCode = 1;
   lines.push(`Node ${version}: ${countsLine(result)}`);

@@ -142,6 +142,7 @@ describe('bench library', () => {
       peerDrains: 0,
       servers: ['lastcall'],
       seed: 1,
+      judgesTimes: false,
       dropEvery: 50,
     } as const;
 

@@ -67,6 +67,8 @@ export interface H2RunResult {
   readonly wrong: number;
   /** RST_STREAM(REFUSED_STREAM), or above the last-stream-id of a GOAWAY: the client was told; retrying is safe */
   readonly refused: number;
+  /** of the refused: opened after the first GOAWAY was read (`lateStreamMs`) */
+  readonly refusedLate: number;
   /** RST_STREAM with any other code */
   readonly streamResets: number;
   /** at or below the last-stream-id, and the connection ended without a complete answer */
@@ -80,6 +82,8 @@ export interface H2RunResult {
   readonly stoppedBy: 'goaway' | 'server-closed' | 'stopped' | 'max-requests' | 'stalled';
   readonly localPort: number;
   readonly latencies: readonly number[];
+  /** the longest of the latencies of the streams that were open when the first GOAWAY was read, ms; 0 if none was */
+  readonly longestOpenMs: number;
   readonly violations: readonly string[];
   readonly firstFault: string | undefined;
 }
@@ -88,6 +92,8 @@ interface Open {
   readonly n: number;
   readonly exchange: H2Exchange;
   readonly sentAt: number;
+  /** whether the first GOAWAY had been read when it was opened, or came while it was open */
+  goaway: 'after' | 'during' | 'none';
 }
 
 /** How much later than asked for a timer may fire, ms, for a late stream to be opened all the same. */
@@ -114,7 +120,9 @@ class H2Run {
   #answered = 0;
   #wrong = 0;
   #refused = 0;
+  #refusedLate = 0;
   #streamResets = 0;
+  #longestOpenMs = 0;
   #afterGoaway = 0;
   #firstFault: string | undefined;
   readonly #violations: string[] = [];
@@ -142,7 +150,7 @@ class H2Run {
     for (const timer of this.#timers) clearTimeout(timer);
     const ending = client.ending;
     await close(client);
-    const refusedAbove = this.#refuseAboveLast();
+    this.#refuseAboveLast();
     const unserved = this.#open.size;
     for (const [id, open] of this.#open) {
       this.#fault(
@@ -153,7 +161,8 @@ class H2Run {
       sent: this.#sent,
       answered: this.#answered,
       wrong: this.#wrong,
-      refused: this.#refused + refusedAbove,
+      refused: this.#refused,
+      refusedLate: this.#refusedLate,
       streamResets: this.#streamResets,
       unserved,
       afterGoaway: this.#afterGoaway,
@@ -163,6 +172,7 @@ class H2Run {
       stoppedBy: this.#stoppedBy ?? 'server-closed',
       localPort: client.transport.localPort,
       latencies: this.#latencies,
+      longestOpenMs: this.#longestOpenMs,
       violations: [...client.violations, ...this.#violations],
       firstFault: this.#firstFault,
     };
@@ -194,16 +204,21 @@ class H2Run {
     return owed;
   }
 
-  #refuseAboveLast(): number {
+  #refuseAboveLast(): void {
     const last = this.#client.goaways.at(-1)?.lastStreamId ?? MAX_STREAM_ID;
-    let refused = 0;
     for (const [id, open] of this.#open) {
       if (id <= last) continue;
-      refused += 1;
+      this.#countRefused(open);
       this.#open.delete(id);
-      this.#fault(`stream ${id} (request ${open.n}) above last-stream-id ${last}`);
+      this.#fault(
+        `stream ${id} (request ${open.n}) above last-stream-id ${last}${open.goaway === 'after' ? ', opened late' : ''}`,
+      );
     }
-    return refused;
+  }
+
+  #countRefused(open: Open): void {
+    this.#refused += 1;
+    if (open.goaway === 'after') this.#refusedLate += 1;
   }
 
   #openStream(): void {
@@ -219,7 +234,7 @@ class H2Run {
     const id = this.#client.requestBlock(encodeLiterals(this.#fields(exchange)), body === undefined);
     this.#sent += 1;
     const sentAt = performance.now();
-    this.#open.set(id, { n, exchange, sentAt });
+    this.#open.set(id, { n, exchange, sentAt, goaway: this.#client.goaways.length > 0 ? 'after' : 'none' });
     this.#options.onEvent?.('sent', n, sentAt);
     if (body !== undefined) this.#upload(id, body, exchange.bodyPauseMs ?? 0);
   }
@@ -266,7 +281,8 @@ class H2Run {
     if (this.#stoppedBy === undefined) this.#openStream();
   }
 
-  #classify(stream: H2Stream, { n, exchange, sentAt }: Open): void {
+  #classify(stream: H2Stream, open: Open): void {
+    const { n, exchange, sentAt } = open;
     const { expectedStatus = 200, expectedBody } = exchange;
     // node:http2 now and then closes a stream with RST_STREAM(NO_ERROR) where END_STREAM belongs, all of the body sent.
     const endedByReset = !stream.ended && stream.reset === ErrorCode.NO_ERROR && expectedBody !== undefined;
@@ -275,13 +291,15 @@ class H2Run {
       if (text === expectedBody) {
         this.#answered += 1;
         if (endedByReset) this.#violations.push(`stream ${stream.id} ended by RST_STREAM(NO_ERROR), not by END_STREAM`);
-        this.#latencies.push(performance.now() - sentAt);
+        const latency = performance.now() - sentAt;
+        this.#latencies.push(latency);
+        if (open.goaway === 'during') this.#longestOpenMs = Math.max(this.#longestOpenMs, latency);
         this.#options.onEvent?.('answered', n, performance.now());
         this.#options.onAnswer?.(stream, n);
         return;
       }
     }
-    if (stream.reset === ErrorCode.REFUSED_STREAM) this.#refused += 1;
+    if (stream.reset === ErrorCode.REFUSED_STREAM) this.#countRefused(open);
     else if (stream.reset !== undefined) this.#streamResets += 1;
     else this.#wrong += 1;
     const what = stream.reset === undefined ? `status ${stream.status}` : errorName(stream.reset);
@@ -294,6 +312,9 @@ class H2Run {
     const goaway = this.#client.goaways.at(-1);
     if (goaway !== undefined) this.#options.onGoaway?.(goaway);
     this.#options.onEvent?.('goaway', this.#client.goaways.length, frame.at);
+    if (this.#client.goaways.length === 1) {
+      for (const open of this.#open.values()) open.goaway = 'during';
+    }
     if (this.#stoppedBy !== undefined) return;
     this.#stop('goaway');
     const { lateStreamMs } = this.#options;

@@ -1,0 +1,48 @@
+/**
+ * `npm run bench:h1`: what a request over HTTP/1.1 costs with lastcall around node:http, beside plain node:https.
+ */
+import { argumentsOrExit } from './lib/arguments.js';
+import { bar, reportAndExit } from './lib/results.js';
+import {
+  measureSpeed,
+  NoH2load,
+  ratioBar,
+  type SpeedPlan,
+  type SpeedResult,
+  speedRow,
+  speedTotals,
+} from './lib/speed.js';
+
+const args = argumentsOrExit({
+  command: 'npm run bench:h1 --',
+  summary: 'CPU per HTTP/1.1 request of lastcall and of node:https, in interleaved pairs.',
+  options: {
+    pairs: { kind: 'number', fallback: 48, min: 2, max: 1_000, help: 'interleaved pairs' },
+    requests: { kind: 'number', fallback: 8_000, min: 100, max: 1_000_000, help: 'per measurement' },
+    seed: { kind: 'number', fallback: 1, min: 0, max: 2 ** 31, help: 'of the order of measurements' },
+  },
+});
+
+const plan: SpeedPlan = { subject: 'lastcall', peers: ['node:https'], rounds: args.pairs, seed: args.seed };
+const results: SpeedResult[] = [];
+try {
+  const load = { requests: args.requests, connections: 50, streams: 1, h1: true };
+  results.push(await measureSpeed(plan, { name: 'small GETs, 50 connections', path: '/small/0/0', load }));
+} catch (error) {
+  if (!(error instanceof NoH2load)) throw error;
+  console.error(error.message);
+  process.exit(1);
+}
+
+reportAndExit({
+  name: 'h1',
+  title: 'HTTP/1.1 over TLS: CPU per request',
+  arguments: args,
+  totals: speedTotals(results, plan),
+  rows: results.map(speedRow),
+  bars: [
+    ...results.map((result) => ratioBar(result, plan, 'node:https', 1.03)),
+    bar('pairs (at least 40)', args.pairs, args.pairs >= 40),
+  ],
+  details: results.map(({ name, micros }) => ({ name, micros: Object.fromEntries(micros) })),
+});

@@ -1,0 +1,152 @@
+/**
+ * CPU per request, by many interleaved rounds: in each, every server serves the same load in random order, and a second
+ * process of the first peer runs along as the A/A control.
+ */
+import { Random } from '../../test/wire/random.js';
+import { ServerChild } from './child.js';
+import { cpuBetween } from './cpu.js';
+import { type H2LoadOptions, h2load } from './h2load.js';
+import { type Bar, bar, type Cell, type Totals } from './results.js';
+import type { ServerKind } from './servers/messages.js';
+import { bootstrapMedian, type Estimate, median, pairedRatio, sum, verdictAtMost } from './stats.js';
+
+export interface SpeedCase {
+  readonly name: string;
+  readonly path: string;
+  readonly load: H2LoadOptions;
+}
+
+export interface SpeedPlan {
+  readonly subject: ServerKind;
+  /** the first one is measured twice, as its own control */
+  readonly peers: readonly ServerKind[];
+  readonly rounds: number;
+  readonly seed: number;
+}
+
+/** µs of CPU per request, one value a round. */
+export interface SpeedResult {
+  readonly name: string;
+  /** of each measurement */
+  readonly requests: number;
+  readonly micros: ReadonlyMap<ServerKind | 'control', readonly number[]>;
+}
+
+/** Processes differ by how they were compiled and where their memory lies: after so many rounds, new ones. */
+const ROUNDS_PER_PROCESS = 8;
+
+export class NoH2load extends Error {
+  override readonly name = 'NoH2load';
+  constructor() {
+    super('h2load is not installed (Debian: nghttp2-client); it makes the load');
+  }
+}
+
+/** @throws {NoH2load} when there is nothing to make the load with */
+export async function measureSpeed(plan: SpeedPlan, one: SpeedCase): Promise<SpeedResult> {
+  const random = new Random(plan.seed);
+  const micros = new Map<ServerKind | 'control', number[]>();
+  for (let done = 0; done < plan.rounds; done += ROUNDS_PER_PROCESS) {
+    const servers = await startAll(plan);
+    try {
+      for (const server of servers.values()) {
+        await costOf(server, one);
+        await costOf(server, one);
+      }
+      for (let round = done; round < Math.min(plan.rounds, done + ROUNDS_PER_PROCESS); round += 1) {
+        for (const [kind, server] of shuffled([...servers], random)) {
+          const values = micros.get(kind) ?? [];
+          values.push(await costOf(server, one));
+          micros.set(kind, values);
+        }
+      }
+    } finally {
+      for (const server of servers.values()) await server.stop();
+    }
+  }
+  return { name: one.name, requests: one.load.requests, micros };
+}
+
+async function startAll(plan: SpeedPlan): Promise<Map<ServerKind | 'control', ServerChild>> {
+  const servers = new Map<ServerKind | 'control', ServerChild>();
+  for (const kind of [plan.subject, ...plan.peers]) servers.set(kind, await ServerChild.start({ kind }));
+  const [first] = plan.peers;
+  if (first !== undefined) servers.set('control', await ServerChild.start({ kind: first }));
+  return servers;
+}
+
+/** µs per request of one run. */
+async function costOf(server: ServerChild, one: SpeedCase): Promise<number> {
+  const before = await server.status();
+  const load = await h2load(`https://127.0.0.1:${server.port}${one.path}`, one.load);
+  const after = await server.status();
+  if (load === undefined) throw new NoH2load();
+  if (before === undefined || after === undefined) throw new Error(`the server died: ${server.death}`);
+  if (load.succeeded !== load.total)
+    throw new Error(`${one.name}: ${load.total - load.succeeded} of ${load.total} requests failed`);
+  return cpuBetween(before.cpu, after.cpu) / load.succeeded;
+}
+
+function shuffled<T>(items: T[], random: Random): T[] {
+  for (let i = items.length - 1; i > 0; i -= 1) {
+    const j = random.below(i + 1);
+    const [a, b] = [items[i], items[j]];
+    if (a === undefined || b === undefined) continue;
+    items[i] = b;
+    items[j] = a;
+  }
+  return items;
+}
+
+function pairsOf(result: SpeedResult, ours: ServerKind | 'control', theirs: ServerKind): (readonly [number, number])[] {
+  const a = result.micros.get(ours) ?? [];
+  const b = result.micros.get(theirs) ?? [];
+  return a.flatMap((value, i) => {
+    const other = b[i];
+    return other === undefined ? [] : [[value, other] as const];
+  });
+}
+
+/** A bar on the ratio subject/peer, judged against the A/A control. */
+export function ratioBar(result: SpeedResult, plan: SpeedPlan, peer: ServerKind, limit: number): Bar {
+  const ratio = pairedRatio(pairsOf(result, plan.subject, peer));
+  const control = controlOf(result, plan);
+  return {
+    what: `${result.name}: CPU per request, ${plan.subject} / ${peer} (at most ${limit})`,
+    measured: `${inWords(ratio)}; control ${inWords(control)}`,
+    verdict: verdictAtMost(ratio, limit, control),
+  };
+}
+
+/** A bar on the difference subject − peer, in µs. */
+export function differenceBar(result: SpeedResult, plan: SpeedPlan, peer: ServerKind, limitMicros: number): Bar {
+  const difference = bootstrapMedian(pairsOf(result, plan.subject, peer).map(([ours, theirs]) => ours - theirs));
+  const isClear = difference.high <= limitMicros || difference.low > limitMicros;
+  const what = `${result.name}: µs per request above ${peer} (at most ${limitMicros})`;
+  if (!isClear) return { what, measured: inWords(difference), verdict: 'unresolved' };
+  return bar(what, inWords(difference), difference.median <= limitMicros);
+}
+
+export function controlOf(result: SpeedResult, plan: SpeedPlan): Estimate {
+  const [first] = plan.peers;
+  return first === undefined
+    ? { median: 1, low: 1, high: 1, pairs: 0 }
+    : pairedRatio(pairsOf(result, 'control', first));
+}
+
+function inWords({ median: middle, low, high, pairs }: Estimate): string {
+  return `${middle.toFixed(3)} (95 %: ${low.toFixed(3)} to ${high.toFixed(3)}, ${pairs} pairs)`;
+}
+
+/** The subject's requests, all answered: a run in which one was not throws. */
+export function speedTotals(results: readonly SpeedResult[], plan: SpeedPlan): Totals {
+  const requests = sum(results.map(({ requests: each, micros }) => each * (micros.get(plan.subject)?.length ?? 0)));
+  return { sent: requests, answered: requests, refused: 0, lost: 0, resets: 0 };
+}
+
+/** One line of the table per case: median µs of each server. */
+export function speedRow(result: SpeedResult): Record<string, Cell> {
+  const row: Record<string, Cell> = { 'µs of CPU per request': result.name };
+  for (const [kind, values] of result.micros) row[kind] = Math.round(median(values) * 10) / 10;
+  return row;
+}
