@@ -160,10 +160,17 @@ export class H2Drain {
     const { socket, wire } = this.#on;
     const terms = this.#terms ?? { linger: 2_000, lingerMax: 30_000 };
     return new Promise((resolve) => {
-      // Whose ACK comes has read everything.
-      if (!this.#over) this.#pings.send(() => resolve());
+      // Whose ACK comes has read everything; its own close_notify and FIN are right behind, and a closed socket would
+      // answer them with RST.
+      const readAll = new Alarm(resolve);
+      if (!this.#over) {
+        const ping = this.#pings.send(() => readAll.set(now() + Math.max(GRACE, (ping.rtt ?? 0) * GRACE_PER_RTT)));
+      }
       wire.flush();
-      void lingeringClose(socket, terms).then(resolve);
+      void lingeringClose(socket, terms).then(() => {
+        readAll.clear();
+        resolve();
+      });
     });
   }
 }
