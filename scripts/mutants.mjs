@@ -1,0 +1,297 @@
+/**
+ * `npm run mutants`: breaks the drain code of both protocols, one line at a time, in a copy of the tree, and demands
+ * that a short simulation or the tests that are named here notice each of the breaks. A break whose line is no longer in
+ * the source fails: then it has to be written anew. `--only WORDS`: those whose name contains them.
+ */
+import { spawn } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { prepare, root } from './prepare.mjs';
+
+const SCHEDULES = 2_500;
+
+/** What a check may take at most, in ms; a break may also make it hang. */
+const PATIENCE = 60_000;
+
+const H2 = simulation('h2');
+const H1 = simulation('h1');
+const H1_TESTS = tests('test/h1/drain.test.ts', 'test/h1/pipelining.test.ts', 'test/h1/linger.test.ts');
+const H2_TESTS = tests('test/h2-connection/drain.test.ts');
+const CONTRACT = tests('test/contract/h1.test.ts', 'test/contract/h2.test.ts');
+
+const SHUTDOWN = 'src/core/shutdown.ts';
+const TIMING = 'src/core/timing.ts';
+const LINGER = 'src/core/linger.ts';
+const H2_DRAIN = 'src/h2/drain.ts';
+const H1_CONNECTION = 'src/h1/connection.ts';
+
+/** Each: what is broken, where, the line as it is, the line instead, and who has to notice. */
+const MUTANTS = [
+  ['h2: commits before it has settled', H2_DRAIN, 'this.#settled = resolve;', 'resolve();', H2],
+  ['h2: commits on the ACK', H2_DRAIN, 'ping.ackedAt + Math.max(GRACE, grace)', 'ping.ackedAt', H2],
+  ['h2: settle never runs out', H2_DRAIN, '+ this.#terms.settle;', '+ Number.MAX_SAFE_INTEGER;', H2],
+  ['h2: settles without a look at the clock', H2_DRAIN, 'if (now() < at) {', 'if (at < 0) {', [...H2, ...H2_TESTS]],
+  [
+    'h2: the last-stream-id is 2 too low',
+    H2_DRAIN,
+    'this.#alarm.clear();\n    session.goaway(session.highestStreamId,',
+    'this.#alarm.clear();\n    session.goaway(session.highestStreamId - 2,',
+    H2,
+  ],
+  [
+    'h2: the last-stream-id is 2 too high',
+    H2_DRAIN,
+    'this.#alarm.clear();\n    session.goaway(session.highestStreamId,',
+    'this.#alarm.clear();\n    session.goaway(session.highestStreamId + 2,',
+    H2,
+  ],
+  ['h2: the final GOAWAY comes first', H2_DRAIN, 'goaway(MAX_STREAM_ID,', 'goaway(session.highestStreamId,', H2],
+  ['h2: the PING is never sent', 'src/h2/pings.ts', 'this.#session.ping(opaque);', '', H2],
+  ['h2: the ACK is ignored', 'src/h2/pings.ts', 'if (ping === undefined) return;', 'return;', H2],
+  [
+    'h2: streams above the last-stream-id are served',
+    'src/h2/inbound.ts',
+    ifAbove('life.refuse'),
+    ifNever('life.refuse'),
+    H2,
+  ],
+  ['h2: refused streams are not counted', 'src/h2/requests.ts', 'this.connection.counts.refused++;', '', H2],
+  ['h2: finishes with streams open', H2_DRAIN, 'connection.active === 0 && session.active === 0 &&', '', H2],
+  [
+    'h2: an upload that nobody needs holds the drain',
+    H2_DRAIN,
+    'else if (connection.active > 0) {',
+    'else if (connection.active < 0) {',
+    H2_TESTS,
+  ],
+  [
+    'h2: the deadline counts answered requests as aborted',
+    H2_DRAIN,
+    "if (user.responded) this.#on.abandon(user, 'served', ErrorCode.NO_ERROR);\n      else",
+    '',
+    H2,
+  ],
+  ['h2: the deadline lets streams open', H2_DRAIN, "else this.#on.abandon(user, 'aborted', ErrorCode.CANCEL);", '', H2],
+  [
+    'a timer acts before the loop has polled',
+    TIMING,
+    'this.#immediate = setImmediate(() => {',
+    '(this.#immediate as unknown) = ((act: () => void) => act())(() => {',
+    [...H2, ...H1],
+  ],
+  ['the deadline is ignored', SHUTDOWN, 'this.#alarm.set(Math.min(this.#terms.deadline, this.#end));', '', H2],
+  ['a forced cut may take for ever', SHUTDOWN, 'setTimeout(end, CUT_FLUSH)', 'setTimeout(end, 1e9)', H2],
+  ['a second call has no say', SHUTDOWN, 'deadline: Math.min(this.#terms.deadline, now() + settings.timeout),', '', H2],
+  [
+    'a call after the end sets the alarm again',
+    SHUTDOWN,
+    "if (connection.state !== 'closed') running.join(settings);",
+    'running.join(settings);',
+    H2,
+  ],
+  ['the deadline cuts those who read the last answer slowly', SHUTDOWN, 'this.#alarm.set(this.#end);', '', CONTRACT],
+  ['no linger', SHUTDOWN, "await this.#phase('linger', () => driver.linger());", '', H2],
+  [
+    'lingers for a fixed time',
+    LINGER,
+    'if (socket.bytesRead !== bytesRead || !socket.writableFinished) {',
+    'if (socket.destroyed) {',
+    tests('test/core/linger.test.ts'),
+  ],
+  [
+    'lingers for ever',
+    LINGER,
+    'if (now() >= Math.min(silentSince + linger, until)) done();',
+    'if (socket.destroyed) done();',
+    H1,
+  ],
+  [
+    'an aborted request counts as served',
+    'src/core/connection.ts',
+    "this.ended('aborted');",
+    "this.ended('served');",
+    H2,
+  ],
+  [
+    'h1: no close mark',
+    H1_CONNECTION,
+    "this.#state === 'announced' &&\n      this.#headBeganAt",
+    "this.#state === 'open' &&\n      this.#headBeganAt",
+    H1,
+  ],
+  ['h1: close on the first of several pipelined', H1_CONNECTION, 'this.#unanswered.at(-1) === exchange &&', '', H1],
+  [
+    'h1: close although the next head has begun',
+    H1_CONNECTION,
+    "this.#state === 'announced' &&\n      this.#headBeganAt === 0 &&",
+    "this.#state === 'announced' &&",
+    H1_TESTS,
+  ],
+  [
+    'h1: requests that come during the drain get no close',
+    H1_CONNECTION,
+    "if (this.#state === 'announced') exchange.followHead();",
+    '',
+    H1,
+  ],
+  [
+    'h1: a late request reaches a handler',
+    H1_CONNECTION,
+    "return this.#state === 'committed' || this.#state === 'ended' ||",
+    'return',
+    H1,
+  ],
+  ['h1: the head with close waits for the body', H1_CONNECTION, 'sendHead(res);', '', [...H1, ...H1_TESTS]],
+  ['h1: unserved requests are not counted', H1_CONNECTION, 'else this.#connection.counts.unserved++;', '', H1],
+  [
+    'h1: an idle connection is closed without lingering',
+    H1_CONNECTION,
+    'this.#lingering = lingeringClose(',
+    'this.#socket.destroy();\n      this.#lingering = lingeringClose(',
+    H1,
+  ],
+  ['h1: idleWait is ignored', H1_CONNECTION, 'idleWait === undefined ? held :', 'idleWait !== 0 ? held :', H1_TESTS],
+];
+
+function simulation(proto) {
+  const args = [
+    '--import',
+    'tsx',
+    'test/simulation/main.ts',
+    '--proto',
+    proto,
+    '--bail',
+    '--schedules',
+    `${SCHEDULES}`,
+  ];
+  return [{ name: `simulate --proto ${proto}`, args }];
+}
+
+function tests(...files) {
+  return files.map((file) => ({
+    name: file,
+    args: [
+      'node_modules/mocha/bin/mocha.js',
+      '--no-config',
+      '--node-option',
+      'import=tsx',
+      '--bail',
+      '--timeout',
+      '10000',
+      file,
+    ],
+  }));
+}
+
+function ifAbove(then) {
+  return `if (streamId > life.goawayLast) {\n      ${then}`;
+}
+
+function ifNever(then) {
+  return `if (streamId < 0) {\n      ${then}`;
+}
+
+/** A copy of what the checks need. */
+function copyTree() {
+  const copy = mkdtempSync(join(tmpdir(), 'lastcall-mutants-'));
+  for (const name of ['src', 'test', 'package.json', 'tsconfig.json', '.mocharc.json']) {
+    cpSync(join(root, name), join(copy, name), { recursive: true });
+  }
+  symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+  return copy;
+}
+
+/** Runs a check in a copy: how it ended, and its last words. */
+function run(copy, { args }) {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, args, { cwd: copy, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    let output = '';
+    const listen = (bytes) => {
+      output = (output + bytes).slice(-20_000);
+    };
+    child.stdout.on('data', listen);
+    child.stderr.on('data', listen);
+    let hung = false;
+    const timer = setTimeout(() => {
+      hung = true;
+      process.kill(-child.pid, 'SIGKILL');
+    }, PATIENCE);
+    child.on('close', (code) => {
+      clearTimeout(timer);
+      resolve({ passed: code === 0 && !hung, hung, output });
+    });
+  });
+}
+
+/** The line of a failed check that says most. */
+function reasonOf({ hung, output }) {
+  if (hung) return 'hangs';
+  const lines = output.split('\n').map((line) => line.trim());
+  const violation = lines.findIndex((line) => /^schedule \d+ fails/.test(line));
+  if (violation >= 0) return lines[violation + 1];
+  return lines.find((line) => /^\w*Error|^1\) /.test(line) && line.length > 3) ?? lines.filter(Boolean).at(-1) ?? '';
+}
+
+async function tryMutant(copy, [name, file, from, to, checks]) {
+  const path = join(copy, file);
+  const source = readFileSync(path, 'utf8');
+  const times = source.split(from).length - 1;
+  if (times !== 1) return { name, caught: false, by: '-', reason: `its line is ${times} times in ${file}`, ms: 0 };
+  const startedAt = performance.now();
+  writeFileSync(
+    path,
+    source.replace(from, () => to),
+  );
+  try {
+    for (const check of checks) {
+      const result = await run(copy, check);
+      const ms = performance.now() - startedAt;
+      if (!result.passed) return { name, caught: true, by: check.name, reason: reasonOf(result), ms };
+    }
+    return { name, caught: false, by: '-', reason: 'nobody has noticed', ms: performance.now() - startedAt };
+  } finally {
+    writeFileSync(path, source);
+  }
+}
+
+/** Without any break, every check has to pass: else it would notice anything. */
+async function checkChecks(copy, mutants) {
+  const checks = new Map(mutants.flatMap(([, , , , all]) => all).map((check) => [check.name, check]));
+  for (const check of checks.values()) {
+    const result = await run(copy, check);
+    if (!result.passed) throw new Error(`${check.name} fails without any break: ${reasonOf(result)}`);
+  }
+}
+
+async function inParallel(copies, items, work) {
+  const left = [...items];
+  await Promise.all(
+    copies.map(async (copy) => {
+      for (let item = left.shift(); item !== undefined; item = left.shift()) await work(copy, item);
+    }),
+  );
+}
+
+prepare();
+const { values } = parseArgs({ options: { only: { type: 'string' } } });
+const { only } = values;
+const mutants = only === undefined ? MUTANTS : MUTANTS.filter(([name]) => name.includes(only));
+const copies = Array.from({ length: Math.min(4, availableParallelism()) }, copyTree);
+const from = performance.now();
+try {
+  await checkChecks(copies[0], mutants);
+  let uncaught = 0;
+  await inParallel(copies, mutants, async (copy, mutant) => {
+    const { name, caught, by, reason, ms } = await tryMutant(copy, mutant);
+    if (!caught) uncaught++;
+    const seconds = (ms / 1000).toFixed(1).padStart(5);
+    console.log(`${caught ? 'caught  ' : 'MISSED  '} ${seconds} s  ${name.padEnd(56)}  ${by.padEnd(34)}  ${reason}`);
+  });
+  const seconds = Math.round((performance.now() - from) / 1000);
+  console.log(`${mutants.length - uncaught} of ${mutants.length} breaks are caught, in ${seconds} s`);
+  if (uncaught > 0 || mutants.length === 0) process.exitCode = 1;
+} finally {
+  for (const copy of copies) rmSync(copy, { recursive: true, force: true });
+}

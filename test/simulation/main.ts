@@ -1,0 +1,141 @@
+/**
+ * `npm run simulate`: runs schedules and says what they came to. The options:
+ *
+ * - `--schedules N`: how many (default 50,000); `--minutes M`: as many as fit instead
+ * - `--seed S`: of the first schedule, those after it count up (default 1). A schedule that fails prints its own:
+ *   `--seed S --schedules 1 --trace` replays it
+ * - `--proto h2|h1`: default h2
+ * - `--bail`: stops at the first that fails
+ * - `--trace`: what the clients see, line by line; `--plan`: what was drawn
+ */
+import { parseArgs } from 'node:util';
+import { Random } from '../wire/random.js';
+import { runH1Schedule } from './h1-schedule.js';
+import { runH2Schedule } from './h2-schedule.js';
+import { drawSchedule } from './plan.js';
+import type { Feature, Result } from './result.js';
+
+/** What has to be in at least one of a hundred schedules. */
+const REQUIRED: Readonly<Record<'h1' | 'h2', readonly Feature[]>> = {
+  h2: [
+    'streams between the GOAWAYs',
+    'streams after the final GOAWAY',
+    'requests cut by the deadline',
+    'streams blocked on flow control',
+    'uploads open',
+    'a stalled loop',
+  ],
+  h1: [
+    'requests while draining',
+    'requests after the last answer',
+    'requests cut by the deadline',
+    'several requests in flight',
+    'uploads open',
+    'a stalled loop',
+  ],
+};
+
+const REQUIRED_SHARE = 0.01;
+
+/** Below this, a share says nothing. */
+const ENOUGH_FOR_SHARES = 1_000;
+
+/** So many failures are printed. */
+const MOST_FAILURES = 20;
+
+class Tally {
+  schedules = 0;
+  connections = 0;
+  requests = 0;
+  callbacks = 0;
+  failures = 0;
+  readonly features = new Map<Feature, number>();
+
+  add(result: Result): void {
+    this.schedules++;
+    this.connections += result.connections;
+    this.requests += result.requests;
+    this.callbacks += result.callbacks;
+    for (const feature of result.features) this.features.set(feature, (this.features.get(feature) ?? 0) + 1);
+  }
+
+  share(feature: Feature): number {
+    return (this.features.get(feature) ?? 0) / this.schedules;
+  }
+}
+
+function count(n: number): string {
+  return n.toLocaleString('en');
+}
+
+function main(): void {
+  const { values } = parseArgs({
+    options: {
+      schedules: { type: 'string' },
+      seed: { type: 'string', default: '1' },
+      minutes: { type: 'string' },
+      proto: { type: 'string', default: 'h2' },
+      bail: { type: 'boolean', default: false },
+      trace: { type: 'boolean', default: false },
+      plan: { type: 'boolean', default: false },
+    },
+  });
+  const proto = values.proto === 'h1' ? 'h1' : 'h2';
+  const seed = Number(values.seed);
+  const until = values.minutes === undefined ? Infinity : performance.now() + Number(values.minutes) * 60_000;
+  const most = Number(values.schedules ?? (until === Infinity ? 50_000 : Infinity));
+  if (!Number.isInteger(seed) || !(most > 0) || !(until > 0))
+    throw new Error('usage: --schedules N --seed S --minutes M');
+  const run = proto === 'h1' ? runH1Schedule : runH2Schedule;
+  const trace = values.trace ? (line: string) => console.log(line) : undefined;
+
+  // Errors are made by the thousand, and nobody looks where.
+  if (most > 1) Error.stackTraceLimit = 0;
+  const mostFailures = values.bail ? 1 : MOST_FAILURES;
+  const from = performance.now();
+  const tally = new Tally();
+  for (let i = 0; i < most && performance.now() < until && tally.failures < mostFailures; i++) {
+    if (values.plan) console.dir(drawSchedule(new Random(seed + i)), { depth: 9 });
+    try {
+      const result = run(seed + i, trace);
+      tally.add(result);
+      if (result.violations.length > 0) fail(tally, proto, seed + i, result.violations);
+    } catch (error) {
+      fail(tally, proto, seed + i, [error instanceof Error ? (error.stack ?? error.message) : String(error)]);
+      // What was thrown through Node's own queues leaves them in disorder.
+      summarize(tally, proto, performance.now() - from);
+      process.exit();
+    }
+  }
+  summarize(tally, proto, performance.now() - from);
+}
+
+function fail(tally: Tally, proto: string, seed: number, violations: readonly string[]): void {
+  tally.failures++;
+  process.exitCode = 1;
+  console.log(`schedule ${seed} fails (--proto ${proto} --seed ${seed} --schedules 1 --trace):`);
+  for (const violation of violations) console.log(`  ${violation}`);
+}
+
+function summarize(tally: Tally, proto: 'h1' | 'h2', ms: number): void {
+  const { schedules, connections, requests, callbacks, failures } = tally;
+  console.log(
+    `${proto}: ${count(schedules)} schedules, ${count(connections)} connections, ${count(requests)} requests, ` +
+      `${count(callbacks)} callbacks in ${(ms / 1000).toFixed(1)} s: ${failures} failed`,
+  );
+  for (const feature of [...tally.features.keys()].sort()) {
+    const share = tally.share(feature);
+    console.log(
+      `  ${count(tally.features.get(feature) ?? 0).padStart(8)}  ${(100 * share).toFixed(1).padStart(5)} %  ${feature}`,
+    );
+  }
+  if (schedules < ENOUGH_FOR_SHARES) return;
+  for (const feature of REQUIRED[proto]) {
+    if (tally.share(feature) >= REQUIRED_SHARE) continue;
+    process.exitCode = 1;
+    console.log(`too few schedules with ${feature}: at least ${100 * REQUIRED_SHARE} % are wanted`);
+  }
+}
+
+// Not within the module's own evaluation, which is a microtask: those can't be run from within one.
+setImmediate(main);

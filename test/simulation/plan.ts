@@ -1,0 +1,273 @@
+/**
+ * Draws a schedule: how networks, clients, the application and drains will behave. Everything random about them is
+ * drawn here, beforehand, so that a seed stands for one schedule.
+ */
+import type { Random } from '../wire/random.js';
+import type { Stall } from './loop.js';
+import type { Network } from './pipe.js';
+
+/** What the application does with a request. */
+export interface AnswerPlan {
+  /** `read`: once the request's body has been read */
+  readonly when: 'at once' | 'later' | 'read' | 'never';
+  /** ms until it answers, if `later` or `read` */
+  readonly latency: number;
+  /** bytes of the response's body */
+  readonly size: number;
+  /** in how many writes */
+  readonly writes: number;
+  /** ms between them */
+  readonly pause: number;
+  /** waits for 'drain' when write() says so */
+  readonly obeysDrain: boolean;
+  readonly trailers: boolean;
+  /** an interim response first */
+  readonly interim: boolean;
+  /** destroys the response instead of ending it: before its head, or with half the body written */
+  readonly destroys: 'no' | 'before the head' | 'in the body';
+  /** drains the request's connection before it answers */
+  readonly drains: boolean;
+  /** ms that the loop stands still in the handler */
+  readonly burns: number;
+}
+
+export interface RequestPlan {
+  /** unique in the schedule; the path says it */
+  readonly key: number;
+  /** when the client decides to send it, in ms */
+  readonly at: number;
+  /** ms that the client's writer takes from then on: it writes although the reader has seen a GOAWAY meanwhile */
+  readonly writerLag: number;
+  readonly method: 'GET' | 'HEAD' | 'POST';
+  readonly bodySize: number;
+  /** ms between pieces of the body */
+  readonly bodyPause: number;
+  /** of the body only so much is ever sent */
+  readonly bodyStallsAt: number;
+  readonly trailers: boolean;
+  readonly malformed: boolean;
+  /** ms after its HEADERS until RST_STREAM; Infinity: never */
+  readonly cancelAfter: number;
+  readonly answer: AnswerPlan;
+}
+
+export interface DrainPlan {
+  readonly at: number;
+  readonly timeout: number;
+  readonly settle: number;
+  /** HTTP/1.1: how long an idle connection may bring another request; undefined: the default */
+  readonly idleWait: number | undefined;
+  readonly linger: number;
+  readonly lingerMax: number;
+  /** when its signal aborts; Infinity: never */
+  readonly signalAt: number;
+}
+
+export interface ConnectionPlan {
+  readonly openAt: number;
+  /** ms until the preface, and in how many parts it comes */
+  readonly prefaceDelay: number;
+  readonly network: Network;
+  /** ms after which the client reads what has arrived */
+  readonly readDelay: number;
+  /** times in which it reads nothing */
+  readonly readPauses: readonly Stall[];
+  readonly initialWindow: number;
+  /** when windows begin to open beyond the initial ones; 0: at once */
+  readonly windowsFrom: number;
+  readonly windowDelay: number;
+  /** ms until a PING is answered; Infinity: never */
+  readonly pingAckDelay: number;
+  /** opens no stream after a GOAWAY, or goes on for so many ms after the final one */
+  readonly afterGoaway: 'stops' | 'goes on';
+  readonly goesOnFor: number;
+  /** HTTP/1.1: sends a request while others are unanswered */
+  readonly pipelines: boolean;
+  /** when the client closes: after the first GOAWAY once nothing is open, on the server's FIN, or never */
+  readonly closes: 'idle' | 'on FIN' | 'never';
+  readonly closeDelay: number;
+  /** keeps sending PINGs until it closes, so that unread bytes are with the server's kernel whenever it closes */
+  readonly chatty: number;
+  /** ends the connection of its own accord */
+  readonly leaves: { readonly at: number; readonly how: 'half-closes' | 'closes' | 'resets' } | undefined;
+  readonly goawayAt: number;
+  /** breaks the protocol */
+  readonly illegalAt: number;
+  /** begins a frame and sends a byte of it now and then */
+  readonly trickle: { readonly at: number; readonly every: number } | undefined;
+  readonly requests: readonly RequestPlan[];
+  readonly drains: readonly DrainPlan[];
+}
+
+export interface SchedulePlan {
+  readonly connections: readonly ConnectionPlan[];
+  readonly stalls: readonly Stall[];
+  readonly maxConcurrentStreams: number;
+  readonly initialWindowSize: number;
+  readonly hold: number;
+  readonly bodyTimeout: number;
+}
+
+/** Every schedule is over by then: what still runs is drained with a short timeout. */
+export const LAST_DRAIN_AT = 4_000;
+
+function pick<T>(random: Random, ...choices: readonly T[]): T {
+  return choices[random.below(choices.length)] as T;
+}
+
+function sometimes(random: Random, probability: number, value: () => number, otherwise: number): number {
+  return random.chance(probability) ? value() : otherwise;
+}
+
+/** Draws what happens. */
+export function drawSchedule(random: Random): SchedulePlan {
+  const count = pick(random, 1, 1, 1, 2, 2, 3);
+  const keys = { next: 0 };
+  const connections: ConnectionPlan[] = [];
+  for (let i = 0; i < count; i++) connections.push(drawConnection(random, keys));
+  const stalls: Stall[] = [];
+  if (random.chance(0.25)) {
+    const [first] = connections;
+    const { at: drainAt = 100, settle = 0 } = first?.drains[0] ?? {};
+    // the PING's answer lies in the kernel when settle runs out
+    if (settle < 1_500 && random.chance(0.4))
+      stalls.push({ at: drainAt + random.next(), ms: settle + random.between(5, 100) });
+    for (let n = 1 + random.below(2); n > 0; n--) {
+      stalls.push({ at: drainAt + random.between(-50, 200), ms: pick(random, 5, 20, 60, 150, 400, 1_200) });
+    }
+  }
+  return {
+    connections,
+    stalls,
+    maxConcurrentStreams: pick(random, 100, 100, 100, 100, 100, 3),
+    initialWindowSize: pick(random, 262_144, 262_144, 65_535, 1_000),
+    hold: sometimes(random, 0.06, () => random.between(40, 300), 620_000),
+    bodyTimeout: sometimes(random, 0.05, () => random.between(100, 400), 60_000),
+  };
+}
+
+function drawNetwork(random: Random): Network {
+  return {
+    delay: pick(random, 0.05, 0.5, 2, 10, 10, 25, 50, 100),
+    jitter: pick(random, 0, 0, 0.3, 2),
+    towardsClient: pick(random, 4_000, 30_000, 200_000, 1_000_000, 1_000_000),
+    towardsServer: pick(random, 8_000, 100_000, 1_000_000, 1_000_000),
+    split: pick(random, 0, 0.1, 0.3, 0.8),
+    resetDropsUnread: random.chance(0.5),
+  };
+}
+
+function drawConnection(random: Random, keys: { next: number }): ConnectionPlan {
+  const network = drawNetwork(random);
+  const { delay } = network;
+  const openAt = random.chance(0.7) ? 0 : random.between(0, 100);
+  const drainAt = openAt + (random.chance(0.06) ? random.between(0, 3 * delay) : random.between(delay, 150 + delay));
+  const drains = drawDrains(random, drainAt, network);
+  const requests: RequestPlan[] = [];
+  // In some schedules the client has hardly begun, in others it is busy all the time around the drain.
+  const from = openAt;
+  const to = drainAt + 3 * delay + random.between(0, 60);
+  for (let left = pick(random, 0, 1, 1, 2, 3, 4, 5, 6, 8); left > 0; left--) {
+    const near = random.chance(0.5);
+    const at = near ? drainAt + random.between(-delay - 20, 2 * delay + 20) : random.between(from, to);
+    requests.push(drawRequest(random, keys.next++, Math.max(openAt, at)));
+  }
+  requests.sort((a, b) => a.at - b.at);
+  const fussy = random.chance(0.3);
+  const odd = (probability: number): boolean => fussy && random.chance(probability);
+  const end = (): number => Math.max(openAt, drainAt + random.between(-60, 4 * delay + 150));
+  return {
+    openAt,
+    prefaceDelay: sometimes(random, 0.1, () => random.between(0, 200), 0),
+    network,
+    readDelay: sometimes(random, 0.2, () => random.between(0, 20), 0),
+    readPauses: random.chance(0.1) ? [{ at: end(), ms: random.between(10, 400) }] : [],
+    initialWindow: pick(random, 65_535, 65_535, 65_535, 1_000_000, 5_000, 200, 0),
+    windowsFrom: sometimes(random, 0.15, () => (random.chance(0.3) ? Infinity : end()), 0),
+    windowDelay: sometimes(random, 0.3, () => random.between(0, 30), 0),
+    pingAckDelay: odd(0.4) ? pick(random, 5, 50, 300, 800, Infinity, Infinity) : sometimes(random, 0.2, () => 3, 0),
+    afterGoaway: random.chance(0.18) ? 'goes on' : 'stops',
+    goesOnFor: random.between(0, 60),
+    pipelines: random.chance(0.4),
+    closes: pick(random, 'idle', 'idle', 'on FIN', 'on FIN', 'on FIN', 'never'),
+    closeDelay: sometimes(random, 0.3, () => random.between(0, 100), 0),
+    chatty: sometimes(random, 0.15, () => random.between(1, 15), Infinity),
+    leaves: odd(0.4) ? { at: end(), how: pick(random, 'half-closes', 'closes', 'resets') } : undefined,
+    goawayAt: odd(0.2) ? end() : Infinity,
+    illegalAt: odd(0.15) ? end() : Infinity,
+    trickle: odd(0.1) ? { at: end(), every: pick(random, 1, 20, 200) } : undefined,
+    requests,
+    drains,
+  };
+}
+
+function drawDrains(random: Random, at: number, { delay, jitter }: Network): DrainPlan[] {
+  const draw = (when: number): DrainPlan => ({
+    at: when,
+    timeout: pick(
+      random,
+      30_000,
+      30_000,
+      3_000,
+      1_000,
+      random.between(0, 300),
+      random.between(0, 4 * delay + 100),
+      Infinity,
+    ),
+    // sometimes it runs out just when the PING's answer comes
+    settle: random.chance(0.2)
+      ? 2 * (delay + jitter) + random.between(1, 10)
+      : pick(random, 5_000, 5_000, random.between(0, 400), 1_000),
+    idleWait: pick(random, undefined, 0, random.between(0, 100), random.between(0, 600)),
+    linger: pick(random, 2_000, 2_000, random.between(0, 400)),
+    lingerMax: pick(random, 30_000, 30_000, random.between(0, 2_000)),
+    signalAt: sometimes(random, 0.03, () => when + random.between(0, 200), Infinity),
+  });
+  const drains = random.chance(0.97) ? [draw(at)] : [];
+  if (random.chance(0.15)) drains.push(draw(at + random.between(0, 4 * delay + 150)));
+  return drains;
+}
+
+function drawRequest(random: Random, key: number, at: number): RequestPlan {
+  const method = random.chance(0.03) ? 'HEAD' : random.chance(0.35) ? 'POST' : 'GET';
+  const bodySize = method === 'POST' ? pick(random, 0, 10, 900, 5_000, 20_000, 70_000, 150_000) : 0;
+  return {
+    key,
+    at,
+    writerLag: sometimes(random, 0.25, () => random.between(0, 5), 0),
+    method,
+    bodySize,
+    bodyPause: sometimes(random, 0.5, () => pick(random, 1, 5, 20), 0),
+    bodyStallsAt: sometimes(random, 0.08, () => random.below(bodySize + 1), Infinity),
+    trailers: random.chance(0.1),
+    malformed: random.chance(0.02),
+    cancelAfter: sometimes(
+      random,
+      0.08,
+      () => pick(random, 0, random.between(0, 50), random.between(0, 300)),
+      Infinity,
+    ),
+    answer: drawAnswer(random, bodySize > 0),
+  };
+}
+
+function drawAnswer(random: Random, hasBody: boolean): AnswerPlan {
+  const size = pick(random, 0, 2, 100, 2_000, 2_000, 17_000, 70_000, 150_000);
+  return {
+    when: random.chance(0.02)
+      ? 'never'
+      : hasBody
+        ? pick(random, 'read', 'read', 'at once', 'later')
+        : pick(random, 'at once', 'later', 'later'),
+    latency: pick(random, 1, random.between(0, 10), random.between(0, 60), random.between(0, 250)),
+    size,
+    writes: size > 10 ? pick(random, 1, 1, 2, 5) : 1,
+    pause: sometimes(random, 0.6, () => pick(random, 1, 5, 30), 0),
+    obeysDrain: random.chance(0.7),
+    trailers: random.chance(0.1),
+    interim: random.chance(0.05),
+    destroys: random.chance(0.03) ? pick(random, 'before the head', 'in the body') : 'no',
+    drains: random.chance(0.02),
+    burns: sometimes(random, 0.02, () => pick(random, 2, 20, 100), 0),
+  };
+}
