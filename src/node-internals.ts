@@ -2,7 +2,7 @@
  * Every undocumented member of Node that lastcall touches, each behind a typed function, and all of them probed once
  * when this module loads: on a Node where one is missing there is one clear error instead of a lost request.
  */
-import { createServer, type IncomingMessage, OutgoingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, OutgoingMessage, type Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
@@ -49,6 +49,26 @@ export function onMessageBegin(socket: Socket, listener: (this: { readonly socke
 /** Reads and discards what is left of a request's body, its listeners notwithstanding. */
 export function discardBody(req: IncomingMessage): void {
   (req as unknown as Required<RequestInternals>)._dump();
+}
+
+/** Lets go of the socket of a response that has been written out, or was dropped with its socket. */
+export type DetachSocket = (this: ServerResponse, socket: Socket) => void;
+
+/** Puts `hook` in the place of a response's detachSocket(). An own property, which costs less than one more listener. */
+export function hookDetachSocket(res: ServerResponse, hook: DetachSocket): void {
+  res.detachSocket = hook;
+}
+
+/** Detaches as Node does. */
+export function detachSocket(res: ServerResponse, socket: Socket): void {
+  ServerResponse.prototype.detachSocket.call(res, socket);
+}
+
+/** Ends a request's body as if its connection had broken, which goes on all the same. */
+export function cutBody(req: IncomingMessage): void {
+  const error = Object.assign(new Error('aborted'), { code: 'ECONNRESET' });
+  req._destroy = (_error, done) => done(req.listenerCount('error') > 0 ? error : null);
+  req.destroy(error);
 }
 
 /** What a response's `Keep-Alive: timeout` says, in ms. Node's own timer behind that header stays off. */
@@ -121,6 +141,10 @@ function missingInternals(): string[] {
     for (const name of ['_keepAliveTimeout', '_sent100', '_last', '_header', '_headerSent']) {
       need(name in res, `ServerResponse.${name}`);
     }
+    hookDetachSocket(res, function (this: ServerResponse, socket) {
+      detached = true;
+      detachSocket(this, socket);
+    });
     let hooked = false;
     hookStoreHeader(res, function (this: ServerResponse, firstLine, headers) {
       hooked = true;
@@ -135,8 +159,13 @@ function missingInternals(): string[] {
   const parser = (wire as unknown as SocketInternals).parser;
   need(typeof parser?.constructor.kOnMessageBegin === 'number', 'HTTPParser.kOnMessageBegin');
   let answered = false;
-  server.on('request', () => {
+  let detached = false;
+  server.on('request', (_req, res) => {
     answered = true;
+    // It comes after this module is loaded: here it comes early, and once.
+    res.emit('finish');
+    res.removeAllListeners('finish');
+    need(detached, "ServerResponse.detachSocket called before 'finish' ends");
   });
   wire.emit('data', Buffer.from('GET / HTTP/1.1\r\nHost: probe\r\n\r\n'));
   need(answered, "http.Server's 'connection' event");

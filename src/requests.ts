@@ -2,7 +2,7 @@
  * How a request reaches the application: in an async context of its own, as an event of the server, with what its
  * handler throws or rejects caught and reported. The same for every protocol.
  */
-import { AsyncResource } from 'node:async_hooks';
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
 import { channel } from 'node:diagnostics_channel';
 import type { EventEmitter } from 'node:events';
 import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http';
@@ -13,6 +13,24 @@ import { beginHandling, endHandling } from './core/self-wait.js';
 
 /** The type of the async resource that every request runs in. */
 const RESOURCE = 'LASTCALLREQUEST';
+
+/**
+ * Whether what is entered into an AsyncLocalStorage within a resource is there when the resource is entered again: up to
+ * Node 22. From Node 24 on a resource keeps what was there when it was made.
+ */
+const resourcesKeepWhatIsEntered = ((): boolean => {
+  const storage = new AsyncLocalStorage<boolean>();
+  const resource = new AsyncResource(RESOURCE);
+  resource.runInAsyncScope(() => storage.enterWith(true));
+  const kept = resource.runInAsyncScope(() => storage.getStore()) === true;
+  storage.disable();
+  return kept;
+})();
+
+/** Called where a handler has begun: what it has entered holds for later events of its request, as with node:http. */
+function contextForLater(context: AsyncResource): AsyncResource {
+  return resourcesKeepWhatIsEntered ? context : new AsyncResource(RESOURCE);
+}
 
 /** Gives requests to the listeners of a server. Those of HTTP/1.1 have been emitted by node:http already. */
 export class Application implements RequestHost {
@@ -26,8 +44,18 @@ export class Application implements RequestHost {
     // Pipelined requests, like streams decoded from one read, share an execution context: without a resource of its
     // own, what one handler puts into an AsyncLocalStorage would be there for the next.
     const context = new AsyncResource(RESOURCE);
-    context.runInAsyncScope(this.deliver, this, connection, event, req, res);
-    return context;
+    return context.runInAsyncScope(this.#within, this, context, connection, event, req, res);
+  }
+
+  #within(
+    context: AsyncResource,
+    connection: LiveConnection,
+    event: RequestEvent,
+    req: IncomingMessage,
+    res: ServerResponse,
+  ): AsyncResource {
+    this.deliver(connection, event, req, res);
+    return contextForLater(context);
   }
 
   /** `request` in the async context of the caller. */
@@ -37,8 +65,19 @@ export class Application implements RequestHost {
       res.writeHead(404).end();
       return;
     }
-    const failed = (error: unknown): void => this.#failed(connection, error, req, res);
-    this.#call(connection, listeners, failed, req, res);
+    const outer = beginHandling(connection);
+    try {
+      for (const listener of listeners) {
+        const result: unknown = listener.call(this.#server, req, res);
+        if (isThenable(result)) {
+          result.then(undefined, (error: unknown) => this.#failed(connection, error, req, res));
+        }
+      }
+    } catch (error) {
+      this.#failed(connection, error, req, res);
+    } finally {
+      endHandling(outer);
+    }
   }
 
   upgrade(
@@ -53,7 +92,19 @@ export class Application implements RequestHost {
       this.#report(error, req);
       stream.destroy();
     };
-    new AsyncResource(RESOURCE).runInAsyncScope(() => this.#call(connection, listeners, failed, req, stream, head));
+    new AsyncResource(RESOURCE).runInAsyncScope(() => {
+      const outer = beginHandling(connection);
+      try {
+        for (const listener of listeners) {
+          const result: unknown = listener.call(this.#server, req, stream, head);
+          if (isThenable(result)) result.then(undefined, failed);
+        }
+      } catch (error) {
+        failed(error);
+      } finally {
+        endHandling(outer);
+      }
+    });
     return listeners.length > 0;
   }
 
@@ -63,21 +114,6 @@ export class Application implements RequestHost {
 
   listensFor(event: string): boolean {
     return this.#server.listenerCount(event) > 0;
-  }
-
-  // biome-ignore lint/complexity/noBannedTypes: what EventEmitter calls its listeners
-  #call(connection: LiveConnection, listeners: Function[], failed: (error: unknown) => void, ...args: unknown[]): void {
-    const outer = beginHandling(connection);
-    try {
-      for (const listener of listeners) {
-        const result: unknown = listener.apply(this.#server, args);
-        if (isThenable(result)) result.then(undefined, failed);
-      }
-    } catch (error) {
-      failed(error);
-    } finally {
-      endHandling(outer);
-    }
   }
 
   /** A handler failed: its client gets a 500, or an answer that is visibly cut; the process goes on. */
@@ -126,11 +162,16 @@ export class EmittedByHttp extends Application {
     res: ServerResponse,
   ): AsyncResource {
     const context = new AsyncResource(RESOURCE);
-    context.runInAsyncScope(this.#emit, this, connection, event, req, res);
-    return context;
+    return context.runInAsyncScope(this.#emit, this, context, connection, event, req, res);
   }
 
-  #emit(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): void {
+  #emit(
+    context: AsyncResource,
+    connection: LiveConnection,
+    event: RequestEvent,
+    req: IncomingMessage,
+    res: ServerResponse,
+  ): AsyncResource {
     if (requestStarted.hasSubscribers || responseFinished.hasSubscribers) {
       const message = { request: req, response: res, socket: req.socket, server: this.#http };
       requestStarted.publish(message);
@@ -140,6 +181,7 @@ export class EmittedByHttp extends Application {
       res.on('timeout', () => this.#events.emit('timeout', req.socket));
     }
     if (!this.#http.emit(event, req, res)) this.deliver(connection, event, req, res);
+    return contextForLater(context);
   }
 }
 

@@ -93,7 +93,7 @@ export class ServerChild {
   async stop(): Promise<void> {
     if (this.#death !== undefined) return;
     const gone = new Promise((resolve) => this.#process.once('exit', resolve));
-    this.#process.send({ type: 'stop' } satisfies ToServer);
+    this.#process.send({ type: 'stop' } satisfies ToServer, () => {});
     await gone;
   }
 
@@ -103,7 +103,10 @@ export class ServerChild {
     const call = this.#lastCall;
     return new Promise((resolve) => {
       this.#calls.set(call, resolve);
-      this.#process.send(make(call));
+      // A server that has crashed, as node:http2's does at some rate, may not be known to be gone yet.
+      this.#process.send(make(call), (error) => {
+        if (error !== null && this.#calls.delete(call)) resolve(undefined);
+      });
     });
   }
 }

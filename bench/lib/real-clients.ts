@@ -98,7 +98,7 @@ interface Target {
   readonly logs: FrameLog[];
   drains: number;
   readonly outcomes: Record<string, number>;
-  /** Begins to drain every connection that isn't drained yet. */
+  /** Begins to drain every connection that is in use: has brought a request, and isn't drained yet. */
   drainAll(): void;
   /** Resolves when no connection is left, or the time is over. */
   stop(): Promise<void>;
@@ -170,7 +170,7 @@ async function lastcallTarget(): Promise<Target> {
     outcomes,
     drainAll: () => {
       for (const connection of server.connections) {
-        if (connection.state !== 'open' || connection.protocol !== 'h2') continue;
+        if (connection.state !== 'open' || connection.served + connection.active === 0) continue;
         target.drains += 1;
         void drain(connection);
       }
@@ -200,7 +200,7 @@ async function referenceTarget(): Promise<Target> {
     outcomes: {},
     drainAll: () => {
       for (const connection of server.connections) {
-        if (connection.draining) continue;
+        if (connection.draining || !connection.used) continue;
         target.drains += 1;
         connection.drain();
       }

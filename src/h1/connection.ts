@@ -224,8 +224,12 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     advertiseKeepAlive(res, this.#context.keepAlive.advertise);
     exchange.delivered = event;
     if (exchange === this.#unanswered[0]) {
-      this.#context.host.request(this.#connection, event, req, res);
-      return;
+      if (this.#state !== 'announced') {
+        this.#context.host.request(this.#connection, event, req, res);
+        return;
+      }
+      // `close` goes on the last request: first see what else has been read with this one.
+      process.nextTick(next, this);
     }
     exchange.turn = AsyncResource.bind(() => this.#context.host.request(this.#connection, event, req, res));
   }
@@ -245,6 +249,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   finished(exchange: Exchange): void {
     // 'finish' comes for answers that were dropped with their socket, too; they end with the connection.
     if (this.#socket.destroyed || this.#unanswered[0] !== exchange) return;
+    const at = now();
     this.#unanswered.shift();
     this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed');
     if (!exchange.req.complete) this.#awaitTail(exchange.req);
@@ -253,7 +258,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
       process.nextTick(next, this);
       return;
     }
-    this.#idleSince = now();
+    this.#idleSince = at;
     if (this.#state === 'announced') this.#timeouts.reconsider();
   }
 

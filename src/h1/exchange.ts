@@ -3,8 +3,18 @@
  * node:http's objects by which the connection follows it. What they mean for the connection is connection.ts's.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { RequestEvent } from '../core/host.js';
-import { discardBody, hookStoreHeader, sentContinue, silence, storeHeader } from '../node-internals.js';
+import {
+  cutBody,
+  detachSocket,
+  discardBody,
+  hookDetachSocket,
+  hookStoreHeader,
+  sentContinue,
+  silence,
+  storeHeader,
+} from '../node-internals.js';
 import { storeHeaderWithClose } from './mark.js';
 
 /** Who follows the exchanges of a connection. */
@@ -38,7 +48,7 @@ export class Exchange {
     this.res = res;
     this.startedAt = startedAt;
     (res as OwnedResponse)[kExchange] = this;
-    res.on('finish', onFinish);
+    hookDetachSocket(res, onDetach);
   }
 
   /** From now on the owner decides which head says `close`. */
@@ -71,6 +81,8 @@ export function exchangeOf(res: ServerResponse): Exchange | undefined {
 /** A request that nobody will answer: what is written to its response goes nowhere, its body is discarded. */
 export function abandon(req: IncomingMessage, res: ServerResponse): void {
   silence(res);
+  // What follows is discarded: to whoever reads the body it must not look complete.
+  if (isRead(req) && !req.complete) cutBody(req);
   discardBody(req);
 }
 
@@ -79,7 +91,8 @@ export function isRead(req: IncomingMessage): boolean {
   return req.listenerCount('data') > 0 || req.listenerCount('readable') > 0;
 }
 
-function onFinish(this: OwnedResponse): void {
+function onDetach(this: OwnedResponse, socket: Socket): void {
+  detachSocket(this, socket);
   const exchange = this[kExchange];
   exchange?.owner.finished(exchange);
 }

@@ -9,11 +9,13 @@ import { allowHalfOpenRequests } from '../node-internals.js';
 import { H1Connection, type H1Context, h1ConnectionOf } from './connection.js';
 import type { H1Settings } from './options.js';
 
+/** With the options that Node passes on as a second argument, and its types don't know. */
+const NodeResponse = ServerResponse as unknown as new (req: IncomingMessage, options?: object) => ServerResponse;
+
 /** node:http makes one for every head that it parses, also for those it answers by itself: that is where a request begins. */
-class H1Response<Request extends IncomingMessage = IncomingMessage> extends ServerResponse<Request> {
-  constructor(req: Request, options?: object) {
-    // Node passes its options on as a second argument, which the types don't know.
-    super(...([req, options] as unknown as [Request]));
+class H1Response extends NodeResponse {
+  constructor(req: IncomingMessage, options?: object) {
+    super(req, options);
     h1ConnectionOf(req.socket)?.received(req, this);
   }
 }
@@ -21,7 +23,7 @@ class H1Response<Request extends IncomingMessage = IncomingMessage> extends Serv
 /** Smuggling is refused as Node's strict parser refuses it; there is no option to be lenient. */
 export function createH1Server(settings: H1Settings): Server {
   const server = createServer({
-    ServerResponse: H1Response,
+    ServerResponse: H1Response as unknown as typeof ServerResponse,
     maxHeaderSize: settings.maxHeaderSize,
     insecureHTTPParser: false,
     keepAliveTimeout: 0,

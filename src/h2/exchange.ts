@@ -36,6 +36,8 @@ export interface StreamUser {
   end(trailers: string[] | undefined): void;
   reset(errorCode: number, by: 'peer' | 'local'): void;
   writable(): void;
+  /** The answer is complete, the request goes on. */
+  framed?(): void;
   /** The stream is over; `fate` says how. */
   closed(): void;
   /** The answer has been written out. */

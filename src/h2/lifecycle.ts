@@ -97,6 +97,7 @@ export class Lifecycle implements SendEvents {
       stream.credit += stream.unread;
       stream.unread = 0;
       this.credit(stream);
+      this.handler.sentEnd?.(stream);
     }
   }
 

@@ -155,6 +155,10 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
     }
   }
 
+  sentEnd(stream: Stream): void {
+    (stream.owner as StreamUser).framed?.();
+  }
+
   reset(stream: Stream, errorCode: number, by: 'peer' | 'local'): void {
     (stream.owner as StreamUser).reset(errorCode, by);
   }

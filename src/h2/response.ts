@@ -207,8 +207,7 @@ function end(
     if (bytes.length > 0) session.write(stream, bytes);
     session.end(stream, fieldsOfLines(this._trailer));
   } else if (stream.sending === 'body') {
-    // While the request goes on, the stream doesn't close when the queue has gone out: only this tells.
-    session.endWith(stream, bytes, stream.state === 'open' ? () => exchange.framed() : undefined);
+    session.endWith(stream, bytes);
   }
   this._finish();
   exchange.ended();

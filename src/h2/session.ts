@@ -30,6 +30,8 @@ export interface SessionHandler {
   data(stream: Stream, chunk: Buffer): void;
   /** The request is complete. Not called when `head.endStream` said so already. */
   end(stream: Stream, trailers: string[] | undefined): void;
+  /** The response is complete, END_STREAM framed, while the request goes on. Else `closed` tells. */
+  sentEnd?(stream: Stream): void;
   /** The stream has ended abnormally: RST_STREAM received, or sent for a stream error or by {@link Session.reset}. */
   reset(stream: Stream, errorCode: number, by: 'peer' | 'local'): void;
   /** The stream's queue is at most half full, after {@link Session.write} had returned false. */

@@ -194,7 +194,9 @@ export class TunnelUser implements StreamUser, Viewed {
 
   complete(): void {
     if (this.stream.sending === 'nothing') this.respond(200, []);
-    this.owner.session.endWith(this.stream, this.#head ?? NO_BYTES, () => this.#framed());
+    this.owner.session.endWith(this.stream, this.#head ?? NO_BYTES, (error) => {
+      if (error === undefined) this.#framed();
+    });
     this.#head = undefined;
     this.owner.wrote();
   }

@@ -136,8 +136,10 @@ export class Wire {
   }
 
   /**
-   * Puts something in the output when it is flushed, in this turn. Thousands of connections that have something to say
-   * at once share one chunk then, and the loop polls in between.
+   * Puts frames in the output when it is flushed, in this turn. Thousands of connections that have something to say
+   * at once share one chunk then, and the loop polls in between. They go ahead of what waits: clients act on an answer
+   * before they read on, and what node:http2's or Chromium asks for between an answer and a GOAWAY in the same read,
+   * it fails by itself.
    */
   atFlush(encode: () => void): void {
     this.#atFlush = encode;
@@ -157,7 +159,9 @@ export class Wire {
     if (this.#atFlush !== undefined) {
       const encode = this.#atFlush;
       this.#atFlush = undefined;
+      const waiting = session.output.take();
       encode();
+      for (const bytes of waiting) session.output.append(bytes);
     }
     if (!socket.writable) {
       session.output.take();
