@@ -247,8 +247,10 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   }
 
   finished(exchange: Exchange): void {
-    // 'finish' comes for answers that were dropped with their socket, too; they end with the connection.
-    if (this.#socket.destroyed || this.#unanswered[0] !== exchange) return;
+    // 'finish' comes for answers that were dropped with their socket, too, even just before it is destroyed; they end
+    // with the connection.
+    const { destroyed, errored } = this.#socket;
+    if (destroyed || errored !== null || this.#unanswered[0] !== exchange) return;
     const at = now();
     this.#unanswered.shift();
     this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed');
