@@ -3,7 +3,7 @@
  * protocols do with their sockets is decided in h1/ and h2/.
  */
 import type { EventEmitter } from 'node:events';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from 'node:tls';
 import { claimSocket, connectionOfSocket, type LiveConnection, type Protocol } from './core/connection.js';
 import { Alarm, now } from './core/timing.js';
@@ -51,7 +51,10 @@ export class Handshakes {
         this.#findProtocol(connection, raw);
       },
       failed: (error) => {
-        if (reading.received > 0) this.#events.emit('proxyError', error, raw);
+        if (reading.received > 0) {
+          connection.limited('handshakeErrors');
+          this.#events.emit('proxyError', error, raw);
+        }
         connection.reset();
       },
     });
@@ -60,9 +63,9 @@ export class Handshakes {
   }
 
   #findProtocol(connection: LiveConnection, raw: Socket): void {
-    if (this.tls !== undefined) {
-      closeIfSilent(connection, raw);
-      this.tls.emit('connection', raw);
+    const { tls } = this;
+    if (tls !== undefined) {
+      whenSpoken(connection, raw, this.#settings.handshakeTimeout, () => tls.emit('connection', raw));
     } else if (!this.#settings.h2) {
       this.#begin(connection, raw, 'http/1.1');
       process.nextTick(() => raw.resume());
@@ -89,13 +92,15 @@ export class Handshakes {
       if (!socket.destroyed) this.#begin(connection, socket, socket.alpnProtocol === 'h2' ? 'h2' : 'http/1.1');
     });
     // Node only tells; without this a stalled or failed handshake would keep its descriptor.
-    tls.on('tlsClientError', (error: Error, socket: TLSSocket) => {
+    tls.on('tlsClientError', (error: NodeJS.ErrnoException, socket: TLSSocket) => {
       const raw = rawSocketOf(socket);
       const connection = connectionOfSocket(raw);
       // OpenSSL's failure has taken the socket's addresses; its connection still knows them.
       if (connection !== undefined) claimSocket(socket, connection);
       // A balancer's TCP probe connects and leaves without a byte: no error.
       if (raw === undefined || raw.bytesRead > 0) events.emit('tlsClientError', error, socket);
+      if (error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT') connection?.limited('handshakeTimeout');
+      else if (raw !== undefined && raw.bytesRead > 0) connection?.limited('handshakeErrors');
       socket.destroy();
     });
     for (const event of TLS_EVENTS) forwarding.add(tls, event);
@@ -111,11 +116,54 @@ function tlsServer({ tls, h2 }: ServerSettings): TlsServer {
   }
 }
 
+/** Less than what Node's buffer for encrypted bytes holds at least (1,024): filled to the brim, it gets a larger one. */
+const PIECE = 1_000;
+
+/** In the place of a socket's read(): without a size, no more than a piece. */
+function readPiece(this: Socket, size?: number): Buffer | null {
+  return Socket.prototype.read.call(this, size ?? (Math.min(PIECE, this.readableLength) || undefined));
+}
+
+/**
+ * Begins TLS with the client's first byte, and not before: who says nothing costs no TLS state, and Node makes its
+ * buffer for encrypted bytes as large as what it is handed first. Reading by itself it takes 64 KiB, of which some
+ * 20 KiB stay resident as long as the connection lives, and it lives idle. Handed over in pieces, a ClientHello of any
+ * size goes through 1 KiB.
+ *
+ * @param timeout ms until the first byte must have come
+ */
+function whenSpoken(connection: LiveConnection, raw: Socket, timeout: number, begin: () => void): void {
+  const done = (): void => {
+    alarm.clear();
+    connection.beforeProtocol = undefined;
+    raw.off('readable', read);
+    raw.off('close', done);
+  };
+  const read = (): void => {
+    done();
+    if (raw.readableLength === 0) raw.destroy();
+    else {
+      raw.read = readPiece;
+      begin();
+    }
+  };
+  const until = now() + timeout;
+  const alarm = new Alarm(() => {
+    if (now() >= until) connection.limited('handshakeTimeout');
+    connection.reset();
+  });
+  connection.beforeProtocol = ({ idleWait = Infinity, deadline, linger }) =>
+    alarm.atMost(Math.min(now() + idleWait, deadline - linger));
+  alarm.set(until);
+  raw.on('readable', read);
+  raw.on('close', done);
+}
+
 /**
  * While a drain is under way, a client that hasn't sent a byte of its handshake is as idle as one without a request,
  * and need not be waited for until the handshake times out.
  */
-function closeIfSilent(connection: LiveConnection, raw: Socket): void {
+export function closeIfSilent(connection: LiveConnection, raw: Socket): void {
   // A PROXY header is not the client's.
   const before = raw.bytesRead - raw.readableLength;
   const alarm = new Alarm(() => {

@@ -2,18 +2,25 @@
  * Every undocumented member of Node that lastcall touches, each behind a typed function, and all of them probed once
  * when this module loads: on a Node where one is missing there is one clear error instead of a lost request.
  */
-import { createServer, type IncomingMessage, OutgoingMessage, type Server, ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+import { createServer, type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http';
+import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import type { Server as NetServer, Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 
 interface HttpParser {
   readonly constructor: { readonly kOnMessageBegin?: unknown };
   readonly socket: Socket | null;
+  readonly incoming?: IncomingMessage | null;
   [callback: number]: unknown;
 }
 
-type SocketInternals = { parser?: HttpParser | null; _parent?: Socket };
+type SocketInternals = {
+  parser?: HttpParser | null;
+  _parent?: Socket;
+  _httpMessage?: ServerResponse | null;
+  _handle?: { readonly bytesWritten?: unknown; readonly writeQueueSize?: unknown } | null;
+};
 type ServerInternals = { httpAllowHalfOpen?: boolean };
 type RequestInternals = { _dump?: () => void };
 type ResponseInternals = {
@@ -35,8 +42,19 @@ export function rawSocketOf(socket: TLSSocket): Socket | undefined {
   return (socket as unknown as SocketInternals)._parent;
 }
 
+/**
+ * Bytes of a connection that the kernel has taken so far. A single large write counts as it goes out; without the
+ * handle's own numbers it would count when it is complete.
+ */
+export function bytesTaken(socket: Socket): number {
+  const raw = (socket as unknown as SocketInternals)._parent ?? socket;
+  const { bytesWritten, writeQueueSize } = (raw as unknown as SocketInternals)._handle ?? {};
+  if (typeof bytesWritten === 'number' && typeof writeQueueSize === 'number') return bytesWritten - writeQueueSize;
+  return raw.bytesWritten - raw.writableLength;
+}
+
 /** Lets a client that half-closes get its answers all the same. */
-export function allowHalfOpenRequests(server: Server): void {
+export function allowHalfOpenRequests(server: NetServer): void {
   (server as unknown as ServerInternals).httpAllowHalfOpen = true;
 }
 
@@ -126,6 +144,83 @@ export function silence(res: ServerResponse): void {
   res.assignSocket = swallow as unknown as ServerResponse['assignSocket'];
 }
 
+/** Makes responses, as a server's own class does. */
+export type ResponseClass = new (req: IncomingMessage, options?: object) => ServerResponse;
+
+const kServerResponse = symbolOf(createServer(), 'ServerResponse');
+
+/** The class of a server's responses; `undefined` while a server of node:http2 has had no HTTP/1.1 connection. */
+export function responseClassOf(server: NetServer): ResponseClass | undefined {
+  return member<ResponseClass>(server, kServerResponse);
+}
+
+/** From now on the server makes its responses of this class, on connections that are open already, too. */
+export function useResponseClass(server: NetServer, responses: ResponseClass): void {
+  if (kServerResponse !== undefined) Object.assign(server, { [kServerResponse]: responses });
+}
+
+/** Whether node:http parses what comes on a socket. */
+export function isParsed(socket: Socket): boolean {
+  return Boolean((socket as unknown as SocketInternals).parser);
+}
+
+/** The response that node:http is writing to a socket. */
+export function responseOn(socket: Socket): ServerResponse | undefined {
+  return (socket as unknown as SocketInternals)._httpMessage ?? undefined;
+}
+
+/** The request whose head was parsed last on a socket; `undefined` once it is over. */
+export function requestOn(socket: Socket): IncomingMessage | undefined {
+  return (socket as unknown as SocketInternals).parser?.incoming ?? undefined;
+}
+
+/** A socket that an http.Server parses. */
+export interface ParsedSocket {
+  readonly socket: Socket;
+  /** Whether it is between the first byte of a request, or the beginning of the connection, and a request's end. */
+  readonly receives: boolean;
+}
+
+interface ConnectionsList {
+  all(): HttpParser[];
+  active(): HttpParser[];
+}
+
+/** The sockets that a listening server of node:http, or one of node:http2 that allows HTTP/1.1, has parsers for. */
+export function parsedSocketsOf(server: NetServer): ParsedSocket[] {
+  const list = member<ConnectionsList>(server, symbolOf(server, 'http.server.connections'));
+  if (list === undefined) return [];
+  const active = new Set(list.active());
+  return list.all().flatMap((parser) => {
+    const { socket } = parser;
+    return socket === null ? [] : [{ socket, receives: active.has(parser) }];
+  });
+}
+
+/** The open sessions of a node:http2 server: from Node 24 on it knows them. */
+export function sessionsOf(server: NetServer): ServerHttp2Session[] {
+  return [...(member<Set<ServerHttp2Session>>(server, symbolOf(server, 'sessions')) ?? [])];
+}
+
+/** The open streams of a node:http2 session. */
+export function streamsOf(session: ServerHttp2Session): ServerHttp2Stream[] {
+  const state = member<{ streams?: Map<number, ServerHttp2Stream> }>(session, symbolOf(session, 'state'));
+  return [...(state?.streams?.values() ?? [])];
+}
+
+/** The socket itself under a node:http2 session, which shows only a view of it; methods of that view return it. */
+export function socketUnder(session: ServerHttp2Session): Socket {
+  return session.socket.off('close', swallow);
+}
+
+function symbolOf(thing: object, description: string): symbol | undefined {
+  return Object.getOwnPropertySymbols(thing).find((symbol) => symbol.description === description);
+}
+
+function member<T>(thing: object, key: symbol | undefined): T | undefined {
+  return key === undefined ? undefined : (thing as Record<symbol, T | undefined>)[key];
+}
+
 /** Names what this Node lacks; empty on one that lastcall can run on. */
 function missingInternals(): string[] {
   const missing: string[] = [];
@@ -133,6 +228,7 @@ function missingInternals(): string[] {
     if (!present) missing.push(name);
   };
   const server = createServer((req, res) => {
+    need(responseOn(req.socket) === res, 'Socket._httpMessage');
     need(typeof (req as unknown as RequestInternals)._dump === 'function', 'IncomingMessage._dump');
     const internals = res as unknown as ResponseInternals;
     for (const name of ['_storeHeader', '_send', '_writeRaw'] as const) {
@@ -154,14 +250,19 @@ function missingInternals(): string[] {
     need(hooked, 'OutgoingMessage._storeHeader called for each head');
   });
   need('httpAllowHalfOpen' in server, 'http.Server.httpAllowHalfOpen');
+  need(typeof responseClassOf(server) === 'function', "http.Server's class of responses");
+  // What makes a server list its connections; closing it stops the timer that looks at them.
+  server.emit('listening');
   const wire = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
   server.emit('connection', wire);
   const parser = (wire as unknown as SocketInternals).parser;
   need(typeof parser?.constructor.kOnMessageBegin === 'number', 'HTTPParser.kOnMessageBegin');
+  need(parsedSocketsOf(server)[0]?.socket === (wire as unknown), "http.Server's list of connections");
   let answered = false;
   let detached = false;
-  server.on('request', (_req, res) => {
+  server.on('request', (req, res) => {
     answered = true;
+    need(requestOn(req.socket) === req, 'HTTPParser.incoming');
     // It comes after this module is loaded: here it comes early, and once.
     res.emit('finish');
     res.removeAllListeners('finish');
@@ -170,6 +271,7 @@ function missingInternals(): string[] {
   wire.emit('data', Buffer.from('GET / HTTP/1.1\r\nHost: probe\r\n\r\n'));
   need(answered, "http.Server's 'connection' event");
   wire.destroy();
+  server.close();
   const underTls = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
   const tlsSocket = new TLSSocket(underTls as Socket, { isServer: true });
   need((tlsSocket as unknown as SocketInternals)._parent !== undefined, 'TLSSocket._parent');

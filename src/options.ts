@@ -33,7 +33,7 @@ export interface ServerOptions extends Omit<TlsOptions, 'ALPNProtocols' | 'ALPNC
    * ranges: those from there do. Without one, or with a malformed one, it is closed (default false).
    */
   proxyProtocol?: ProxyProtocolOption;
-  /** ms for the TLS handshake, and for the PROXY header before it (default 10,000). */
+  /** ms for the TLS handshake from its first byte on, for that byte, and for the PROXY header before it (default 10,000). */
   handshakeTimeout?: number;
 }
 
@@ -144,9 +144,11 @@ function tlsOptions(options: ServerOptions): TlsOptions {
 /**
  * Options for a new secure context of a running server: what isn't given stays as it was, and a certificate comes with
  * everything that belongs to it.
+ *
+ * @param name how the errors call the options
  */
-export function renewedContext(before: TlsOptions, options: SecureContextOptions): SecureContextOptions {
-  const given = optionsObject('setSecureContext', options, TLS_OPTIONS) as SecureContextOptions;
+export function renewedContext(before: TlsOptions, options: SecureContextOptions, name: string): SecureContextOptions {
+  const given = optionsObject(name, options, TLS_OPTIONS) as SecureContextOptions;
   const kept: TlsOptions = { ...before };
   if (CERTIFICATE_OPTIONS.some((name) => given[name] !== undefined)) {
     for (const name of CERTIFICATE_OPTIONS) delete kept[name];

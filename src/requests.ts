@@ -44,18 +44,9 @@ export class Application implements RequestHost {
     // Pipelined requests, like streams decoded from one read, share an execution context: without a resource of its
     // own, what one handler puts into an AsyncLocalStorage would be there for the next.
     const context = new AsyncResource(RESOURCE);
-    return context.runInAsyncScope(this.#within, this, context, connection, event, req, res);
-  }
-
-  #within(
-    context: AsyncResource,
-    connection: LiveConnection,
-    event: RequestEvent,
-    req: IncomingMessage,
-    res: ServerResponse,
-  ): AsyncResource {
-    this.deliver(connection, event, req, res);
-    return contextForLater(context);
+    context.runInAsyncScope(this.deliver, this, connection, event, req, res);
+    // Good enough for later events, too: those of HTTP/1.1 are emitted by node:http itself.
+    return context;
   }
 
   /** `request` in the async context of the caller. */

@@ -6,10 +6,11 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { Authorities } from './authorities.js';
 import type { DrainTerms, Driver } from './driver.js';
+import type { Limit, LimitCounts } from './limits.js';
 import type { RequestObserver } from './recycle.js';
 import { type CutRequest, noRequests, type RequestCounts } from './report.js';
 import type { DrainOptions } from './shutdown.js';
-import { now } from './timing.js';
+import { epochAt, now } from './timing.js';
 
 export type Protocol = 'http/1.1' | 'h2';
 
@@ -53,7 +54,7 @@ export interface Connection {
   readonly servername: string | undefined;
   /** The hosts that its requests named, the last 64 of them. */
   readonly authorities: Authorities;
-  /** ms since the epoch. */
+  /** ms since the epoch, by the system's clock as it was when the process began: setting it later changes nothing. */
   readonly openedAt: number;
   /** When a request last began or ended, in ms since the epoch; at first `openedAt`. */
   readonly lastActiveAt: number;
@@ -92,17 +93,19 @@ export function claimSocket(socket: object, connection: LiveConnection): void {
 
 export class LiveConnection implements Connection {
   readonly id = ++lastId;
-  readonly openedAt = Date.now();
-  lastActiveAt = this.openedAt;
+  /** When a request last began or ended, on the `now()` clock; at first when it was accepted. */
+  activeAt = now();
+  readonly openedAt = epochAt(this.activeAt);
   remoteAddress: string | undefined;
   remotePort: number | undefined;
   readonly localAddress: string | undefined;
   readonly localPort: number | undefined;
-  readonly tags = new Map<string, string>();
   readonly authorities = new Authorities();
   active = 0;
   /** Told of every request that begins and ends. */
   observer: RequestObserver | undefined;
+  /** Its server's counters. */
+  limitCounts: LimitCounts | undefined;
   /** How every request of this connection ended so far. */
   readonly counts: RequestCounts = noRequests();
   /** The first aborted requests. */
@@ -117,6 +120,7 @@ export class LiveConnection implements Connection {
 
   /** The accepted TCP socket: the only one that can be reset. */
   readonly #raw: Socket;
+  #tags: Map<string, string> | undefined;
   #overrideEnd: ((socket: Socket) => void) | undefined;
   #socket: Socket;
   #secure: boolean;
@@ -140,7 +144,7 @@ export class LiveConnection implements Connection {
     });
     claimSocket(raw, this);
     raw.on('error', ignore);
-    raw.on('close', this.#onRawClose);
+    raw.on('close', this.#onClose);
   }
 
   get protocol(): Protocol | undefined {
@@ -167,8 +171,18 @@ export class LiveConnection implements Connection {
     return this.#servername;
   }
 
+  get lastActiveAt(): number {
+    return epochAt(this.activeAt);
+  }
+
   get served(): number {
     return this.counts.served;
+  }
+
+  /** Most connections have none. */
+  get tags(): Map<string, string> {
+    this.#tags ??= new Map();
+    return this.#tags;
   }
 
   get drainSignal(): AbortSignal {
@@ -197,9 +211,20 @@ export class LiveConnection implements Connection {
     this.#overrideEnd?.(socket);
     claimSocket(socket, this);
     socket.on('error', ignore);
-    this.#raw.off('close', this.#onRawClose);
+    this.#raw.off('close', this.#onClose);
     socket.on('close', this.#onClose);
+    socket.once('end', this.#onSecureEnd);
   }
+
+  /**
+   * A RST that comes right behind bytes is reported as the peer's FIN. If TLS had something of its own to write just
+   * then, a session ticket or a key update, Node forgets that it failed, and completes no later write: the connection
+   * would stay for ever. A write of nothing, past TLS, meets the error and closes it; after a real FIN it does nothing.
+   */
+  readonly #onSecureEnd = (): void => {
+    // With our own FIN on its way a write would be a mistake.
+    if (!this.#socket.writableEnded && !this.#raw.destroyed) this.#raw.write('');
+  };
 
   /** The protocol is known. */
   attach(driver: Driver): void {
@@ -228,20 +253,31 @@ export class LiveConnection implements Connection {
    * A request was accepted.
    *
    * @param authority the host that it named
+   * @param at when, on the `now()` clock
    */
-  began(authority?: string): void {
+  began(authority?: string, at = now()): void {
     this.authorities.note(authority);
     this.active++;
-    this.lastActiveAt = Date.now();
+    // What is given may be its first byte, which came while another request was being answered.
+    if (at > this.activeAt) this.activeAt = at;
     this.observer?.began();
   }
 
-  /** A request that `began` is over. */
-  ended(how: keyof RequestCounts): void {
+  /**
+   * A request that `began` is over.
+   *
+   * @param at when, on the `now()` clock
+   */
+  ended(how: keyof RequestCounts, at = now()): void {
     this.active--;
-    this.lastActiveAt = Date.now();
+    this.activeAt = at;
     this.counts[how]++;
     this.observer?.ended();
+  }
+
+  /** A limit has fired. */
+  limited(limit: Limit): void {
+    if (this.limitCounts !== undefined) this.limitCounts[limit]++;
   }
 
   /** A request that `began` was not answered in full. */
@@ -271,8 +307,6 @@ export class LiveConnection implements Connection {
     const { writableEnded, writableFinished, writableLength } = this.#socket;
     return writableEnded && !writableFinished && writableLength === 0;
   }
-
-  readonly #onRawClose = (): void => this.#onClose();
 
   readonly #onClose = (): void => {
     if (this.#state === 'closed') return;

@@ -19,43 +19,75 @@ export interface LingerLimits {
 }
 
 /**
- * Ends our side of the socket. Resolves once all our bytes are with the kernel and the peer has ended its side too, or
- * been silent for `linger` ms since; or when `lingerMax` is over. The socket must be flowing; destroying it is the
- * caller's.
+ * Ends our side of the socket, at once. It is over when all our bytes are with the kernel and the peer has ended its
+ * side too, or been silent for `linger` ms since; or when `lingerMax` is over. The socket must be flowing; destroying it
+ * is the caller's.
  */
-export function lingeringClose(socket: Socket, { linger, lingerMax }: LingerLimits): Promise<void> {
-  return new Promise((resolve) => {
-    const until = now() + lingerMax;
-    let bytesRead = socket.bytesRead;
-    let silentSince = now();
-    const alarm = new Alarm(() => {
-      if (socket.bytesRead !== bytesRead || !socket.writableFinished) {
-        bytesRead = socket.bytesRead;
-        silentSince = now();
-      }
-      if (now() >= Math.min(silentSince + linger, until)) done();
-      else wait();
+export class LingeringClose {
+  readonly over: Promise<void>;
+  readonly #socket: Socket;
+  readonly #alarm = new Alarm(() => this.#listen());
+  #resolve: () => void = () => {};
+  #linger: number;
+  #until: number;
+  #bytesRead: number;
+  #silentSince = now();
+
+  constructor(socket: Socket, { linger, lingerMax }: LingerLimits) {
+    this.#socket = socket;
+    this.#linger = linger;
+    this.#until = this.#silentSince + lingerMax;
+    this.#bytesRead = socket.bytesRead;
+    this.over = new Promise((resolve) => {
+      this.#resolve = resolve;
     });
-    const wait = (): void => {
-      const at = now();
-      const look = Math.min(silentSince + linger, at + linger / CHECKS_PER_SILENCE);
-      alarm.set(Math.min(until, Math.max(look, at + SHORTEST_LOOK)));
-    };
-    const look = (): void => {
-      if (socket.destroyed || (socket.readableEnded && socket.writableFinished)) done();
-    };
-    const done = (): void => {
-      alarm.clear();
-      socket.off('end', look);
-      socket.off('finish', look);
-      socket.off('close', done);
-      resolve();
-    };
-    socket.on('end', look);
-    socket.on('finish', look);
-    socket.on('close', done);
-    wait();
+    socket.on('end', this.#look);
+    socket.on('finish', this.#look);
+    socket.on('close', this.#end);
+    this.#wait();
     if (!socket.writableEnded && !socket.destroyed) socket.end();
-    look();
-  });
+    this.#look();
+  }
+
+  /** Shorter limits win; silence that has passed counts. */
+  tighten({ linger, lingerMax }: LingerLimits): void {
+    this.#linger = Math.min(this.#linger, linger);
+    this.#until = Math.min(this.#until, now() + lingerMax);
+    if (this.#alarm.at !== Infinity) this.#wait();
+  }
+
+  #listen(): void {
+    const { bytesRead, writableFinished } = this.#socket;
+    if (bytesRead !== this.#bytesRead || !writableFinished) {
+      this.#bytesRead = bytesRead;
+      this.#silentSince = now();
+    }
+    if (now() >= Math.min(this.#silentSince + this.#linger, this.#until)) this.#end();
+    else this.#wait();
+  }
+
+  #wait(): void {
+    const at = now();
+    const look = Math.min(this.#silentSince + this.#linger, at + this.#linger / CHECKS_PER_SILENCE);
+    this.#alarm.set(Math.min(this.#until, Math.max(look, at + SHORTEST_LOOK)));
+  }
+
+  readonly #look = (): void => {
+    const { destroyed, readableEnded, writableFinished } = this.#socket;
+    if (destroyed || (readableEnded && writableFinished)) this.#end();
+  };
+
+  readonly #end = (): void => {
+    const socket = this.#socket;
+    this.#alarm.clear();
+    socket.off('end', this.#look);
+    socket.off('finish', this.#look);
+    socket.off('close', this.#end);
+    this.#resolve();
+  };
+}
+
+/** A lingering close whose limits stay as they are: resolves when it is over. */
+export function lingeringClose(socket: Socket, limits: LingerLimits): Promise<void> {
+  return new LingeringClose(socket, limits).over;
 }

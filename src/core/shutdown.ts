@@ -124,6 +124,7 @@ class Drain {
   readonly #phases = { announce: 0, settle: 0, finish: 0, linger: 0 };
   /** Rings at the deadline and, once only lingering is left, at the end of the budget. */
   readonly #alarm = new Alarm(() => this.#cut());
+  readonly #gone: Promise<undefined>;
   #resolve: (report: DrainReport) => void = () => {};
   #terms: DrainTerms;
   /** When the connection has to be closed, on the `now()` clock. */
@@ -132,6 +133,7 @@ class Drain {
 
   constructor(connection: LiveConnection, settings: DrainSettings) {
     this.#connection = connection;
+    this.#gone = connection.closed.then(() => undefined);
     this.#before = { ...connection.counts };
     this.#terms = { ...settings, deadline: this.#startedAt + settings.timeout };
     this.#end = this.#startedAt + settings.budget;
@@ -210,7 +212,7 @@ class Drain {
   /** Waits for a phase, or for the end of the connection, whichever comes first. */
   async #phase<T>(name: keyof DrainReport['phases'], run: () => Promise<T>): Promise<T | undefined> {
     const from = now();
-    const result = await Promise.race([run(), this.#connection.closed.then(() => undefined)]);
+    const result = await Promise.race([run(), this.#gone]);
     this.#phases[name] = now() - from;
     return result;
   }

@@ -3,6 +3,7 @@
  * a timer that closes, commits or answers acts on stale facts (measured: it lost 50 of 50 requests; deciding after one
  * poll lost none). Everything in lastcall that acts on time goes through here.
  */
+import { type Ringer, ringAfterPoll, withdraw } from './ringing.js';
 
 /** setTimeout's largest delay; what is longer waits in several rounds. */
 const MAX_TIMEOUT = 2 ** 31 - 1;
@@ -12,12 +13,25 @@ export function now(): number {
   return performance.now();
 }
 
+/**
+ * A moment on the `now()` clock in whole ms since the epoch, as the system's clock had it when the process began and the
+ * clock that never jumps has gone on since: ages and idle times stay right when somebody sets the system's clock.
+ */
+export function epochAt(at: number): number {
+  return Math.floor(performance.timeOrigin + at);
+}
+
+/** `epochAt` now. */
+export function epochNow(): number {
+  return epochAt(now());
+}
+
 /** Calls back once `at` (on the `now()` clock) has passed and the event loop has polled since: look again, then act. */
 export class Alarm {
   readonly #ring: () => void;
   #at = Infinity;
   #timer: NodeJS.Timeout | undefined;
-  #immediate: NodeJS.Immediate | undefined;
+  #ringer: Ringer | undefined;
 
   constructor(ring: () => void) {
     this.#ring = ring;
@@ -44,7 +58,7 @@ export class Alarm {
 
   clear(): void {
     clearTimeout(this.#timer);
-    clearImmediate(this.#immediate);
+    if (this.#ringer !== undefined) withdraw(this.#ringer);
     this.#at = Infinity;
   }
 
@@ -53,7 +67,8 @@ export class Alarm {
       this.set(this.#at);
       return;
     }
-    this.#immediate = setImmediate(() => {
+    this.#ringer = ringAfterPoll(() => {
+      this.#ringer = undefined;
       this.#at = Infinity;
       this.#ring();
     });

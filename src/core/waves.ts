@@ -93,8 +93,11 @@ export interface WaveMember {
 /** How waves learn of connections that follow: it gives those that match and were not given before. */
 export type Newcomers<Member> = () => Iterable<Member>;
 
-/** How many drains may begin in one turn of the event loop: a few ms of work. */
+/** How many drains may begin in one turn of the event loop, */
 const TURN_LIMIT = 64;
+
+/** and for how many ms, whatever they cost: what they lead to needs its part of the turn too. */
+const TURN_SLICE = 2;
 
 /** While the schedule is caught up with, drains begin this much faster than the pace. */
 const CATCH_UP = 2;
@@ -207,7 +210,12 @@ class Waves<Member extends WaveMember> {
   #turn(): void {
     this.#soon = undefined;
     const at = now();
-    for (let begun = 0; begun < TURN_LIMIT && this.#ready(at); ) if (this.#take(at)) begun++;
+    const until = at + TURN_SLICE;
+    for (let begun = 0; begun < TURN_LIMIT && this.#ready(at); ) {
+      if (!this.#take(at)) continue;
+      begun++;
+      if (now() >= until) break;
+    }
     this.#schedule();
     this.#changed();
   }
@@ -254,9 +262,11 @@ class Waves<Member extends WaveMember> {
       return;
     }
     if (this.#draining >= this.#settings.concurrency) return;
-    // Without a pace, a turn of its own all the same: the loop polls between two of them.
-    if (this.#interval === 0) this.#soon ??= setImmediate(() => this.#turn());
-    else if (this.#next.at === Infinity) this.#next.set(Math.max(this.#due, this.#paced, now()));
+    if (this.#soon !== undefined || this.#next.at !== Infinity) return;
+    const at = Math.max(this.#due, this.#paced);
+    // What is due already gets a turn of its own all the same: the loop polls between two of them.
+    if (at <= now()) this.#soon = setImmediate(() => this.#turn());
+    else this.#next.set(at);
   }
 
   get #following(): boolean {

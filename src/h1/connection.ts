@@ -13,14 +13,15 @@ import type { LiveConnection } from '../core/connection.js';
 import type { DrainTerms, Driver } from '../core/driver.js';
 import type { RequestEvent, RequestHost } from '../core/host.js';
 import type { KeepAliveSettings } from '../core/keep-alive.js';
-import { lingeringClose } from '../core/linger.js';
+import { LingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
-import { advertiseKeepAlive, discardBody, onMessageBegin, sendHead } from '../node-internals.js';
+import { advertiseKeepAlive, bytesTaken, discardBody, onMessageBegin, sendHead } from '../node-internals.js';
+import { Backlog } from './backlog.js';
 import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exchange.js';
 import { markFormattedHead } from './mark.js';
 import type { H1Settings } from './options.js';
-import { refusal, refusalFor, requestTimeoutError } from './refusal.js';
+import { HEAD_TOO_LARGE, REQUEST_TIMEOUT, refusal, refusalFor, requestTimeoutError } from './refusal.js';
 import { type Awaited, type Timed, Timeouts } from './timeouts.js';
 import { Upgrade } from './upgrade.js';
 
@@ -47,6 +48,9 @@ export interface H1Context {
  */
 type State = 'open' | 'announced' | 'committed' | 'ended' | 'upgraded';
 
+/** Requests that may wait for their turn, as many as HTTP/2's streams; beyond it nothing is read until half are answered. */
+const MAX_PIPELINED = 100;
+
 /** More late requests than a client could have on its way by accident: discarding them for ever would serve an attack. */
 const MAX_LATE = 1_000;
 
@@ -68,6 +72,11 @@ function onDestroySoon(this: OwnedSocket): void {
   this[kDriver]?.lastResponseFlushed();
 }
 
+/** node:http ends the socket once more when its peer has: an error object with a stack, for nobody. */
+function onEndAgain(this: OwnedSocket): OwnedSocket {
+  return this;
+}
+
 function next(driver: H1Connection): void {
   driver.next();
 }
@@ -79,6 +88,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   readonly #socket: Socket;
   readonly #context: H1Context;
   readonly #timeouts: Timeouts;
+  readonly #backlog: Backlog;
   /** In the order of their arrival; the first is the one being answered. */
   readonly #unanswered: Exchange[] = [];
   /** A request after which the connection is no longer HTTP: it waits for its turn, or has been handed over. */
@@ -103,7 +113,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   #terms: DrainTerms | undefined;
   #settled: (() => void) | undefined;
   #finished: (() => void) | undefined;
-  #lingering: Promise<void> | undefined;
+  #lingering: LingeringClose | undefined;
 
   /** @param socket the socket node:http will read from; `attached` must follow once it does */
   constructor(connection: LiveConnection, socket: Socket, context: H1Context) {
@@ -113,6 +123,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     (socket as OwnedSocket)[kDriver] = this;
     socket.allowHalfOpen = true;
     socket.destroySoon = onDestroySoon;
+    this.#backlog = new Backlog(socket);
     this.#timeouts = new Timeouts(this, context.settings);
     this.#timeouts.reconsider();
   }
@@ -138,7 +149,20 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     return this.#socket.bytesRead;
   }
 
+  get answering(): boolean {
+    return this.#unanswered.length > 0;
+  }
+
+  get waiting(): number {
+    return this.#socket.writableLength;
+  }
+
+  get bytesTaken(): number {
+    return bytesTaken(this.#socket);
+  }
+
   get awaited(): Awaited {
+    if (this.#backlog.held) return { what: 'answer' };
     if (this.#headBeganAt > 0) return { what: 'head', since: this.#headBeganAt };
     const exchange = this.#unanswered.at(-1);
     if (exchange !== undefined) {
@@ -165,10 +189,17 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   }
 
   expired({ what }: Awaited): void {
-    if (what === 'head' || what === 'body') this.clientError(requestTimeoutError());
-    else if (this.#state === 'announced') this.#settled?.();
+    if (what === 'head' || what === 'body') {
+      this.#connection.limited(what === 'head' ? 'headersTimeout' : 'bodyTimeout');
+      this.clientError(requestTimeoutError());
+    } else if (this.#state === 'announced') this.#settled?.();
     else if (what === 'tail') this.#end();
     else void drain(this.#connection, this.#context.recycling);
+  }
+
+  stuck(): void {
+    this.#connection.limited('sendTimeout');
+    this.#connection.reset();
   }
 
   /**
@@ -208,13 +239,26 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     const exchange = new Exchange(this, req, res, startedAt);
     this.#tail = undefined;
     this.#unanswered.push(exchange);
-    this.#connection.began(req.headers.host);
+    this.#connection.began(req.headers.host, startedAt);
     this.#received++;
     if (this.#state === 'announced') exchange.followHead();
+    if (this.#unanswered.length > MAX_PIPELINED && this.#backlog.hold()) this.#connection.limited('pipelining');
     const { maxRequestsPerSocket } = this.#context.settings;
     if (maxRequestsPerSocket > 0 && this.#received >= maxRequestsPerSocket && this.#state === 'open') {
       void drain(this.#connection, this.#context.recycling);
     }
+  }
+
+  /** A request that reached its handler before this driver came. */
+  inFlight(req: IncomingMessage, res: ServerResponse): void {
+    this.received(req, res);
+    const exchange = exchangeOf(res);
+    if (exchange !== undefined) exchange.delivered = 'request';
+  }
+
+  /** A request that was answered before this driver came, and isn't complete yet. */
+  answeredEarly(req: IncomingMessage): void {
+    this.#awaitTail(req);
   }
 
   /** node:http has a request for the application. */
@@ -249,11 +293,11 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   finished(exchange: Exchange): void {
     // 'finish' comes for answers that were dropped with their socket, too, even just before it is destroyed; they end
     // with the connection.
-    const { destroyed, errored } = this.#socket;
-    if (destroyed || errored !== null || this.#unanswered[0] !== exchange) return;
+    if (this.#socketFailed || this.#unanswered[0] !== exchange) return;
     const at = now();
     this.#unanswered.shift();
-    this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed');
+    this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed', at);
+    if (this.#backlog.held && this.#unanswered.length <= MAX_PIPELINED / 2) this.#readOn();
     if (!exchange.req.complete) this.#awaitTail(exchange.req);
     if (this.#unanswered.length > 0 || this.#upgrade !== undefined || this.#afterAnswers !== undefined) {
       // node:http gives the socket to the next response first.
@@ -262,6 +306,16 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     }
     this.#idleSince = at;
     if (this.#state === 'announced') this.#timeouts.reconsider();
+  }
+
+  /** A head that had begun when reading was stopped is timed from now on. */
+  #readOn(): void {
+    this.#backlog.release();
+    if (this.#headBeganAt > 0) this.headBegan();
+  }
+
+  get #socketFailed(): boolean {
+    return this.#socket.destroyed || this.#socket.errored !== null;
   }
 
   /** An answer is complete: what comes next? */
@@ -308,8 +362,9 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     this.#settled?.();
   }
 
-  /** An answer that ends the connection is with the kernel. */
+  /** An answer that ends the connection is with the kernel, or was dropped because the socket failed: 'close' follows then. */
   lastResponseFlushed(): void {
+    if (this.#socketFailed) return;
     for (const exchange of this.#unanswered.splice(0)) {
       this.#connection.ended('unserved');
       exchange.abandon();
@@ -372,6 +427,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
 
   /** Refuses what is being received, after all that was received before has been answered. */
   #refuse(error: Error, status: number, broken: Exchange | undefined): void {
+    if (status !== REQUEST_TIMEOUT) this.#connection.limited(status === HEAD_TOO_LARGE ? 'maxHeaderSize' : 'malformed');
     const answerBegan = broken?.res.headersSent === true;
     const answered = broken === undefined && this.#headBeganAt === 0 && this.#tail?.complete === false;
     this.#headRefused = this.#headBeganAt > 0;
@@ -415,6 +471,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   announce(terms: DrainTerms): void {
     this.#terms = terms;
     this.#announcedAt = now();
+    this.#lingering?.tighten(terms);
     if (this.#state !== 'open') return;
     this.#state = 'announced';
     for (const exchange of this.#unanswered) exchange.followHead();
@@ -428,6 +485,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   tighten(terms: DrainTerms): void {
     if (this.#terms === undefined) return;
     this.#terms = terms;
+    this.#lingering?.tighten(terms);
     this.#timeouts.reconsider();
   }
 
@@ -452,10 +510,12 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   linger(): Promise<void> {
     if (this.#lingering === undefined) {
       this.#timeouts.stop();
+      this.#backlog.release();
       this.#socket.resume();
-      this.#lingering = lingeringClose(this.#socket, this.#terms ?? this.#context.recycling);
+      this.#lingering = new LingeringClose(this.#socket, this.#terms ?? this.#context.recycling);
+      this.#socket.end = onEndAgain;
     }
-    return this.#lingering;
+    return this.#lingering.over;
   }
 
   cut(): Promise<void> {

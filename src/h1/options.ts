@@ -8,6 +8,8 @@ export interface H1Options {
   headersTimeout?: number;
   /** ms without a byte while a request's body is awaited and no answer has begun; then 408 (default 60,000; 0: no limit). */
   bodyTimeout?: number;
+  /** ms that bytes of an answer wait for a client that takes none; then the connection is reset (default 60,000; 0: no limit). */
+  sendTimeout?: number;
   /** ms for a whole request, head and body; then 408 (default 0: no limit). */
   requestTimeout?: number;
   /** Bytes of a request's head; beyond it 431 (default 65,536). */
@@ -24,6 +26,7 @@ export type H1Settings = Required<H1Options>;
 const H1_OPTIONS = [
   'headersTimeout',
   'bodyTimeout',
+  'sendTimeout',
   'requestTimeout',
   'maxHeaderSize',
   'maxHeadersCount',
@@ -36,6 +39,7 @@ export function h1Settings(options: H1Options | undefined): H1Settings {
   return {
     headersTimeout: duration('h1.headersTimeout', given.headersTimeout, 60_000),
     bodyTimeout: duration('h1.bodyTimeout', given.bodyTimeout, 60_000),
+    sendTimeout: duration('h1.sendTimeout', given.sendTimeout, 60_000),
     requestTimeout: duration('h1.requestTimeout', given.requestTimeout, 0),
     maxHeaderSize: integer('h1.maxHeaderSize', given.maxHeaderSize, 65_536, 1_024, 2 ** 30),
     maxHeadersCount: integer('h1.maxHeadersCount', given.maxHeadersCount, 2_000, 1, 2 ** 20),

@@ -3,13 +3,16 @@
  */
 import { STATUS_CODES } from 'node:http';
 
-const REQUEST_TIMEOUT = 'ERR_HTTP_REQUEST_TIMEOUT';
+const TIMED_OUT = 'ERR_HTTP_REQUEST_TIMEOUT';
+
+export const REQUEST_TIMEOUT = 408;
+export const HEAD_TOO_LARGE = 431;
 
 /** The errors that have a better answer than 400. */
 const STATUS_BY_CODE: Readonly<Record<string, number>> = {
-  HPE_HEADER_OVERFLOW: 431,
+  HPE_HEADER_OVERFLOW: HEAD_TOO_LARGE,
   HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
-  [REQUEST_TIMEOUT]: 408,
+  [TIMED_OUT]: REQUEST_TIMEOUT,
 };
 
 /** The status that an error of node:http's parser is answered with; `undefined` for errors of the transport. */
@@ -20,7 +23,7 @@ export function refusalFor(code: string | undefined): number | undefined {
 
 /** The error that node:http reports for a request that doesn't come in time. */
 export function requestTimeoutError(): Error & { code: string } {
-  return Object.assign(new Error('Request timeout'), { code: REQUEST_TIMEOUT });
+  return Object.assign(new Error('Request timeout'), { code: TIMED_OUT });
 }
 
 export function refusal(status: number): string {

@@ -1,6 +1,6 @@
 /**
- * The times an HTTP/1.1 connection is held to: request heads, request bodies, and idling. An http.Server that doesn't
- * listen enforces none of them. One lazily re-armed alarm per connection; per request it costs a comparison.
+ * The times an HTTP/1.1 connection is held to: request heads, request bodies, answers that the client doesn't read, and
+ * idling. An http.Server that doesn't listen enforces none of them. One lazily re-armed alarm per connection; per request it costs a comparison.
  */
 import { Alarm, now } from '../core/timing.js';
 import type { H1Settings } from './options.js';
@@ -27,12 +27,19 @@ export interface Timed {
   readonly over: boolean;
   readonly awaited: Awaited;
   readonly bytesRead: number;
+  /** Requests are unanswered, or their answers are not written out. */
+  readonly answering: boolean;
+  /** Bytes that wait in the socket, and a number that grows as the kernel takes them. */
+  readonly waiting: number;
+  readonly bytesTaken: number;
   /** It didn't come in time, as seen after a poll. */
   expired(awaited: Awaited): void;
+  /** The client has stopped reading. */
+  stuck(): void;
 }
 
-/** A stalled body is noticed after at most this much more than its limit. */
-const LOOKS_PER_BODY_TIMEOUT = 4;
+/** A stall is noticed after at most this much more than its limit. */
+const LOOKS_PER_TIMEOUT = 4;
 
 export class Timeouts {
   readonly #connection: Timed;
@@ -41,6 +48,9 @@ export class Timeouts {
   /** How many bytes had come, and when that was last seen to change. */
   #bytesRead = 0;
   #bytesAt = now();
+  /** How many bytes the kernel had taken, and when that was last seen to change, or nothing waited. */
+  #bytesTaken = 0;
+  #takenAt = now();
 
   constructor(connection: Timed, settings: H1Settings) {
     this.#connection = connection;
@@ -49,9 +59,8 @@ export class Timeouts {
 
   /** The first byte of a head has come at this time: its head and its body are timed from now on. */
   requestBegan(at: number): void {
-    const { headersTimeout, bodyTimeout, requestTimeout } = this.#settings;
-    const next =
-      at + Math.min(limit(headersTimeout), limit(bodyTimeout / LOOKS_PER_BODY_TIMEOUT), limit(requestTimeout));
+    const { headersTimeout, requestTimeout } = this.#settings;
+    const next = at + Math.min(limit(headersTimeout), this.#period, limit(requestTimeout));
     if (next < this.#alarm.at) this.#alarm.set(next);
   }
 
@@ -69,6 +78,10 @@ export class Timeouts {
     const connection = this.#connection;
     if (connection.over) return;
     const at = now();
+    if (!this.#clientReads(at)) {
+      connection.stuck();
+      return;
+    }
     const { awaited, bytesRead } = connection;
     // A client that need not send, or whose bytes nobody takes, isn't silent.
     const awaitsBytes = awaited.what === 'tail' || (awaited.what === 'body' && !awaited.heldBack);
@@ -76,8 +89,29 @@ export class Timeouts {
       this.#bytesRead = bytesRead;
       this.#bytesAt = at;
     }
-    if (at >= this.#due(awaited)) connection.expired(awaited);
-    else this.#alarm.set(this.#nextLook(awaited, at));
+    if (at < this.#due(awaited)) {
+      this.#alarm.set(this.#nextLook(awaited, at));
+      return;
+    }
+    connection.expired(awaited);
+    // What was refused is answered after the answers before it, which the client has yet to read.
+    if (!connection.over && connection.answering) this.#alarm.atMost(at + this.#period);
+  }
+
+  /** Whether the socket gets rid of bytes. */
+  #clientReads(at: number): boolean {
+    const { waiting, bytesTaken } = this.#connection;
+    if (waiting === 0 || bytesTaken !== this.#bytesTaken) {
+      this.#bytesTaken = bytesTaken;
+      this.#takenAt = at;
+    }
+    return at < this.#takenAt + limit(this.#settings.sendTimeout);
+  }
+
+  /** Looking this often finds stalls in time. */
+  get #period(): number {
+    const { bodyTimeout, sendTimeout } = this.#settings;
+    return Math.min(limit(bodyTimeout), limit(sendTimeout)) / LOOKS_PER_TIMEOUT;
   }
 
   /** When what is awaited has taken too long. */
@@ -100,11 +134,11 @@ export class Timeouts {
     }
   }
 
-  /** Bodies are looked at now and then, because their bytes are only counted; the rest at its time. */
+  /** Bodies and answers are looked at now and then, because their bytes are only counted; the rest at its time. */
   #nextLook(awaited: Awaited, at: number): number {
     const due = this.#due(awaited);
-    if (awaited.what === 'request' || awaited.what === 'head') return due;
-    return Math.min(due, at + limit(this.#settings.bodyTimeout / LOOKS_PER_BODY_TIMEOUT));
+    if ((awaited.what === 'request' || awaited.what === 'head') && !this.#connection.answering) return due;
+    return Math.min(due, at + this.#period);
   }
 }
 

@@ -1,26 +1,39 @@
 /**
  * Connection over node:http2's own sessions, for servers that already run on them. It can't announce a shutdown: after
  * any GOAWAY its session silently ignores new streams, so requests that are on the wire when a drain begins are lost,
- * and nobody can count them. What it can do: answer every request that had arrived.
+ * and nobody can count them. What it can do: answer every request that had arrived. How it learns of the sessions and
+ * streams of a server is adopt/'s.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import {
-  createServer,
-  type Http2Server,
-  type Http2ServerRequest,
-  type Http2ServerResponse,
-  type ServerHttp2Session,
-} from 'node:http2';
+import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import { claimSocket, connectionOfSocket, type LiveConnection } from '../core/connection.js';
 import type { DrainTerms, Driver } from '../core/driver.js';
-import type { RequestHost } from '../core/host.js';
 import { lingeringClose } from '../core/linger.js';
 import { now } from '../core/timing.js';
+import { streamsOf } from '../node-internals.js';
 
 interface OpenStream {
   readonly method: string;
   readonly path: string;
   readonly startedAt: number;
+}
+
+/** Where a session keeps its driver. */
+const kDriver = Symbol('lastcall.builtin');
+type OwnedSession = ServerHttp2Session & { [kDriver]?: BuiltinH2Connection };
+
+/** The driver of a session; `undefined` if it has none yet. */
+export function builtinOf(session: ServerHttp2Session): BuiltinH2Connection | undefined {
+  return (session as OwnedSession)[kDriver];
+}
+
+/** HTTP/2 begins on a connection; streams that are open already are followed from now on. */
+export function attachBuiltin(connection: LiveConnection, session: ServerHttp2Session): BuiltinH2Connection {
+  const driver = new BuiltinH2Connection(connection, session);
+  (session as OwnedSession)[kDriver] = driver;
+  claimSocket(session, connection);
+  connection.attach(driver);
+  for (const stream of streamsOf(session)) driver.received(stream, {});
+  return driver;
 }
 
 export class BuiltinH2Connection implements Driver {
@@ -36,14 +49,21 @@ export class BuiltinH2Connection implements Driver {
     this.#session = session;
   }
 
-  /** A stream has become a request. */
-  received(req: Http2ServerRequest, res: Http2ServerResponse): void {
-    const { stream } = res;
-    const open = { method: req.method, path: req.url, startedAt: now() };
+  /**
+   * A stream has become a request.
+   *
+   * @param headers of a stream that was open before its session was known, nobody knows them any more
+   */
+  received(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+    // Once the session is gone, a stream's own way to it throws.
+    if (connectionOfSocket(stream) !== undefined) return;
+    claimSocket(stream, this.#connection);
+    const { ':method': method = '', ':path': path = '', ':authority': authority, host } = headers;
+    const open = { method: String(method), path: String(path), startedAt: now() };
     this.#open.add(open);
-    this.#connection.began();
+    this.#connection.began(authority ?? host);
     let finished = false;
-    res.once('finish', () => {
+    stream.once('finish', () => {
       finished = true;
     });
     stream.once('close', () => {
@@ -87,33 +107,4 @@ export class BuiltinH2Connection implements Driver {
     for (const { method, path, startedAt } of this.#open) this.#connection.aborted(method, path, startedAt);
     this.#open.clear();
   }
-}
-
-/** An unlistening node:http2 server for sockets that are handed to it. */
-export function createBuiltinH2Server(host: RequestHost): Http2Server {
-  const server = createServer();
-  const drivers = new WeakMap<ServerHttp2Session, BuiltinH2Connection>();
-  server.on('session', (session) => {
-    const connection = connectionOfSocket(session.socket);
-    if (connection === undefined) return;
-    const driver = new BuiltinH2Connection(connection, session);
-    drivers.set(session, driver);
-    claimSocket(session, connection);
-    connection.attach(driver);
-  });
-  server.on('request', (req, res) => {
-    const { session } = req.stream;
-    const connection = connectionOfSocket(session);
-    if (session === undefined || connection === undefined) return;
-    drivers.get(session as ServerHttp2Session)?.received(req, res);
-    // Once the session is gone, the socket of these throws.
-    for (const thing of [req, res, req.stream]) claimSocket(thing, connection);
-    // The compatibility classes are not http's, only shaped alike.
-    host.request(connection, 'request', req as unknown as IncomingMessage, res as unknown as ServerResponse);
-  });
-  server.on('sessionError', (error, session) => {
-    const connection = connectionOfSocket(session);
-    if (connection !== undefined) host.clientError(connection, error, connection.socket);
-  });
-  return server;
 }

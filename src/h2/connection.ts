@@ -68,6 +68,8 @@ export class H2Connection implements Driver, RequestsEvents, Timed {
   readonly #deadlines: Deadlines;
   #state: State = 'open';
   #readingPaused = false;
+  /** What was received but is another turn's to read. */
+  #rest: Buffer | undefined;
 
   constructor(connection: LiveConnection, socket: Socket, context: H2Context) {
     this.#connection = connection;
@@ -101,8 +103,9 @@ export class H2Connection implements Driver, RequestsEvents, Timed {
     const { session } = this;
     const wire = this.#wire;
     const { prefaceComplete } = session;
+    let read: number;
     try {
-      session.receive(bytes);
+      read = session.receive(bytes);
     } catch (error) {
       rethrow(error);
       this.#end();
@@ -115,12 +118,24 @@ export class H2Connection implements Driver, RequestsEvents, Timed {
       this.#readingPaused = true;
       this.#socket.pause();
     }
+    if (read < bytes.length && !this.over) this.#readLater(bytes.subarray(read));
+  }
+
+  /** The others' turn; reading goes on in the next. */
+  #readLater(rest: Buffer): void {
+    this.#socket.pause();
+    setImmediate(() => {
+      this.#rest = undefined;
+      this.#received(rest);
+      if (this.#rest === undefined && !this.#readingPaused) this.#socket.resume();
+    });
+    this.#rest = rest;
   }
 
   writtenOut(): void {
     if (this.#readingPaused && this.#wire.backlog < MAX_BACKLOG / 2) {
       this.#readingPaused = false;
-      this.#socket.resume();
+      if (this.#rest === undefined) this.#socket.resume();
     }
     this.#drain.progressed();
   }
@@ -249,7 +264,7 @@ export class H2Connection implements Driver, RequestsEvents, Timed {
     return this.#context.keepAlive.hold;
   }
   get idleUntil(): number {
-    return now() + this.#connection.lastActiveAt + this.hold - Date.now();
+    return this.#connection.activeAt + this.hold;
   }
   get bytesRead(): number {
     return this.#socket.bytesRead;
@@ -269,10 +284,12 @@ export class H2Connection implements Driver, RequestsEvents, Timed {
   }
 
   prefaceTimedOut(): void {
+    this.#connection.limited('prefaceTimeout');
     this.#connection.reset();
   }
 
   headTimedOut(): void {
+    this.#connection.limited('headersTimeout');
     const { headersTimeout } = this.#context.settings;
     const error = new H2Error(ErrorCode.ENHANCE_YOUR_CALM, `request head not complete after ${headersTimeout} ms`);
     this.session.goaway(this.session.highestStreamId, error.errorCode, error.message);
@@ -281,15 +298,18 @@ export class H2Connection implements Driver, RequestsEvents, Timed {
   }
 
   bodyTimedOut(user: StreamUser): void {
+    this.#connection.limited('bodyTimeout');
     if (user.responded) this.#requests.abandon(user, 'served', ErrorCode.NO_ERROR);
     else this.#requests.abandon(user, 'malformed', ErrorCode.CANCEL);
   }
 
   sendTimedOut(user: StreamUser): void {
+    this.#connection.limited('sendTimeout');
     this.#requests.abandon(user, 'aborted', ErrorCode.CANCEL);
   }
 
   stuck(): void {
+    this.#connection.limited('sendTimeout');
     this.#connection.reset();
   }
 

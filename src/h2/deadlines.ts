@@ -51,13 +51,15 @@ class Traffic {
   told = false;
 }
 
+const NOBODY: ReadonlyMap<StreamUser, Traffic> = new Map();
+
 export class Deadlines {
   readonly #connection: Timed;
   readonly #settings: H2Settings;
   readonly #alarm = new Alarm(() => this.#look());
   readonly #openedAt = now();
   /** Streams that were open at the last look. */
-  #traffic = new Map<StreamUser, Traffic>();
+  #traffic: ReadonlyMap<StreamUser, Traffic> = NOBODY;
   /** The shortest time that the application asked of a stream. */
   #shortest = Infinity;
   /** Nothing was open at the last look, so the next one is far away. */
@@ -102,7 +104,7 @@ export class Deadlines {
 
   stop(): void {
     this.#alarm.clear();
-    this.#traffic.clear();
+    this.#traffic = NOBODY;
   }
 
   /** Looking this often finds everything in time. */
@@ -180,10 +182,12 @@ export class Deadlines {
 
   #lookAtStreams(at: number): void {
     const before = this.#traffic;
-    const traffic = new Map<StreamUser, Traffic>();
-    this.#traffic = traffic;
+    this.#traffic = NOBODY;
     this.#shortest = Infinity;
     const users = [...this.#connection.users()];
+    if (users.length === 0) return;
+    const traffic = new Map<StreamUser, Traffic>();
+    this.#traffic = traffic;
     for (const user of users) {
       const seen = before.get(user) ?? new Traffic();
       const { bytesSent, bytesReceived } = user.stream;

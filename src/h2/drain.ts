@@ -3,7 +3,7 @@
  * streams, the lingering close. When a phase begins and when time is up is decided in core/shutdown.ts.
  */
 import type { DrainTerms } from '../core/driver.js';
-import { lingeringClose } from '../core/linger.js';
+import { LingeringClose } from '../core/linger.js';
 import { Alarm, now } from '../core/timing.js';
 import { ErrorCode } from './errors.js';
 import { MAX_STREAM_ID } from './frames.js';
@@ -24,12 +24,16 @@ export class H2Drain {
   readonly #pings: Pings;
   readonly #alarm = new Alarm(() => this.#decide());
   #terms: DrainTerms | undefined;
-  #ping: Ping | undefined;
-  /** Since when the peer could have answered the PING: its preface is complete. */
-  #answerableSince: number | undefined;
+  /** The announcement's PING, and one more if the peer's preface came after it. */
+  readonly #sent: Ping[] = [];
+  /** Whether the preface had come when the last of them was sent. */
+  #prefaceComplete = false;
   #settled: (() => void) | undefined;
   #finished: (() => void) | undefined;
+  /** When it was committed, every request had been answered and every byte written out. */
+  #nothingToFinish = false;
   #lingering: Promise<void> | undefined;
+  #closing: LingeringClose | undefined;
   /** The session has failed or its peer is gone: nothing is to be waited for. */
   #over = false;
 
@@ -38,9 +42,9 @@ export class H2Drain {
     this.#pings = pings;
   }
 
-  /** The round trip that the announcement's PING measured. */
+  /** The round trip that was measured: by the last PING, because nobody answers one before its preface. */
   get rtt(): number | undefined {
-    return this.#ping?.rtt;
+    return this.#sent.at(-1)?.rtt;
   }
 
   announce(terms: DrainTerms): void {
@@ -48,12 +52,18 @@ export class H2Drain {
     this.#terms = terms;
     wire.atFlush(() => {
       session.goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR, terms.reason);
-      this.#ping = this.#pings.send(() => this.#look());
+      this.#ping();
     });
+  }
+
+  #ping(): void {
+    this.#prefaceComplete = this.#on.session.prefaceComplete;
+    this.#sent.push(this.#pings.send(() => this.#look()));
   }
 
   tighten(terms: DrainTerms): void {
     this.#terms = terms;
+    this.#closing?.tighten(terms);
     this.#look();
   }
 
@@ -65,13 +75,17 @@ export class H2Drain {
   }
 
   commit(): void {
-    const { session, wire } = this.#on;
+    const { connection, session, wire } = this.#on;
     this.#alarm.clear();
+    // With nothing to finish, what lingering begins with goes out in the same write.
+    this.#nothingToFinish = connection.active === 0 && session.active === 0 && wire.idle;
     session.goaway(session.highestStreamId, ErrorCode.NO_ERROR, this.#terms?.reason);
-    wire.flush();
+    if (this.#nothingToFinish) wire.schedule();
+    else wire.flush();
   }
 
   finish(): Promise<void> {
+    if (this.#nothingToFinish) return Promise.resolve();
     return new Promise((resolve) => {
       this.#finished = resolve;
       this.progressed();
@@ -106,6 +120,7 @@ export class H2Drain {
 
   /** A request has ended, something was written out, or the preface has come: a phase may be over. */
   progressed(): void {
+    if (!this.#prefaceComplete && this.#sent.length > 0 && this.#on.session.prefaceComplete) this.#ping();
     if (this.#settled !== undefined) this.#look();
     if (this.#finished === undefined) return;
     const { connection, session, wire } = this.#on;
@@ -134,19 +149,21 @@ export class H2Drain {
 
   /** When nothing that was sent before the peer heard us can be on its way any more, as far as is known now. */
   #settledAt(): number {
-    const { connection, session } = this.#on;
-    const ping = this.#ping;
+    const { connection } = this.#on;
+    const terms = this.#terms;
+    const last = this.#sent.at(-1);
     if (this.#over) return 0;
-    if (ping === undefined || this.#terms === undefined) return Number.POSITIVE_INFINITY;
-    if (ping.ackedAt !== undefined) {
-      const rtt = ping.rtt ?? 0;
+    if (last === undefined || terms === undefined) return Number.POSITIVE_INFINITY;
+    let settledAt = Number.POSITIVE_INFINITY;
+    for (const { ackedAt, rtt = 0 } of this.#sent) {
+      if (ackedAt === undefined) continue;
       // While streams are open, waiting costs nothing.
       const grace = connection.active > 0 ? rtt : rtt * GRACE_PER_RTT;
-      return ping.ackedAt + Math.max(GRACE, grace);
+      settledAt = Math.min(settledAt, ackedAt + Math.max(GRACE, grace));
     }
-    if (!session.prefaceComplete || ping.writtenOutAt === undefined) return Number.POSITIVE_INFINITY;
-    this.#answerableSince ??= now();
-    return Math.max(ping.writtenOutAt, this.#answerableSince) + this.#terms.settle;
+    if (settledAt < Number.POSITIVE_INFINITY) return settledAt;
+    if (!this.#prefaceComplete || last.writtenOutAt === undefined) return Number.POSITIVE_INFINITY;
+    return last.writtenOutAt + terms.settle;
   }
 
   /** Only requests are left whose answers are complete: their clients needn't send the rest. (RFC 9113 §8.1) */
@@ -167,7 +184,8 @@ export class H2Drain {
         const ping = this.#pings.send(() => readAll.set(now() + Math.max(GRACE, (ping.rtt ?? 0) * GRACE_PER_RTT)));
       }
       wire.flush();
-      void lingeringClose(socket, terms).then(() => {
+      this.#closing = new LingeringClose(socket, terms);
+      void this.#closing.over.then(() => {
         readAll.clear();
         resolve();
       });

@@ -15,6 +15,10 @@ import type { FrameSink } from './receive.js';
 import { applySetting, DEFAULT_HEADER_TABLE_SIZE, SettingId } from './settings.js';
 import { Stream } from './stream.js';
 
+/** A field list is as much work as another request for each so many octets; a field by itself, as so many octets. */
+const OCTETS_PER_WORK = 8_192;
+const OCTETS_PER_FIELD = 32;
+
 export class Inbound implements FrameSink {
   readonly #life: Lifecycle;
   readonly #decoder = new HpackDecoder(DEFAULT_HEADER_TABLE_SIZE);
@@ -32,7 +36,8 @@ export class Inbound implements FrameSink {
   }
 
   fault(errorCode: number, message: string): void {
-    this.#life.fail(errorCode, message);
+    const calm = errorCode === ErrorCode.ENHANCE_YOUR_CALM;
+    this.#life.fail(errorCode, message, calm ? 'continuations' : 'protocolErrors');
   }
 
   // DATA (RFC 9113 §6.1)
@@ -123,12 +128,12 @@ export class Inbound implements FrameSink {
 
   // HEADERS and CONTINUATION (RFC 9113 §6.2, §8.1)
 
-  headers(streamId: number, flags: number, bytes: Buffer, start: number, end: number): void {
+  headers(streamId: number, flags: number, bytes: Buffer, start: number, end: number): number {
     const life = this.#life;
     const { limits } = life;
     if ((streamId & 1) === 0) {
       life.fail(ErrorCode.PROTOCOL_ERROR, `HEADERS on stream ${streamId}, which is not for a client to open`);
-      return;
+      return 0;
     }
     const fields = this.#fields;
     fields.length = 0;
@@ -138,7 +143,7 @@ export class Inbound implements FrameSink {
     } catch (error) {
       if (!(error instanceof HpackError)) throw error;
       life.fail(ErrorCode.COMPRESSION_ERROR, error.message);
-      return;
+      return 0;
     }
     const count = this.#decoder.fieldCount;
     let tooLarge: string | undefined;
@@ -149,16 +154,17 @@ export class Inbound implements FrameSink {
     }
     const endStream = (flags & Flag.END_STREAM) !== 0;
     if (streamId > life.lastStreamId) {
-      this.#open(streamId, endStream, tooLarge);
+      this.#open(streamId, endStream, size, tooLarge);
     } else {
       const stream = life.streams.get(streamId);
       if (stream === undefined) this.#lateHeaders(streamId, endStream);
       else this.#trailers(stream, endStream, tooLarge);
     }
     life.checkOutput();
+    return 1 + (Math.min(size, limits.maxHeaderListSize) + count * OCTETS_PER_FIELD) / OCTETS_PER_WORK;
   }
 
-  #open(streamId: number, endStream: boolean, tooLarge: string | undefined): void {
+  #open(streamId: number, endStream: boolean, size: number, tooLarge: string | undefined): void {
     const life = this.#life;
     const { limits } = life;
     if (streamId > life.lastStreamId + 2) {
@@ -167,15 +173,16 @@ export class Inbound implements FrameSink {
     life.lastStreamId = streamId;
     const early = this.#early === undefined ? undefined : this.#takeEarly(streamId);
     if (streamId > life.goawayLast) {
-      life.refuse(streamId, true, true);
+      life.refuse(streamId, true, 1 + size / OCTETS_PER_WORK);
       return;
     }
     if (life.streams.size >= limits.maxConcurrentStreams) {
-      life.refuse(streamId, endStream, life.settingsAcked);
+      life.limited('maxConcurrentStreams');
+      life.refuse(streamId, endStream, life.settingsAcked ? 1 : 0);
       return;
     }
     if (tooLarge !== undefined) {
-      life.headerListTooLarge(streamId, endStream, tooLarge);
+      life.headerListTooLarge(streamId, endStream, tooLarge, size / OCTETS_PER_WORK);
       return;
     }
     const fields = this.#fields;

@@ -4,6 +4,7 @@
  * received frame means is `inbound.ts`, what is sent on a stream is `send.ts`.
  */
 
+import type { Limit } from '../core/limits.js';
 import { ClosedStreams } from './closed.js';
 import { ErrorCode, errorCodeName, H2Error } from './errors.js';
 import { DEFAULT_WINDOW, takeCredit, type Windows } from './flow.js';
@@ -138,6 +139,7 @@ export class Lifecycle implements SendEvents {
   /** A stream error: the peer's fault, and on its account. (RFC 9113 §5.4.2) */
   streamError(stream: Stream, errorCode: number): void {
     const { openedAt } = stream;
+    this.limited(errorCode === ErrorCode.ENHANCE_YOUR_CALM ? 'calmedStreams' : 'malformed');
     this.reset(stream, errorCode);
     this.judgeReset(openedAt);
   }
@@ -168,29 +170,36 @@ export class Lifecycle implements SendEvents {
 
   // Streams that never become one
 
-  /** @param charged whether it costs the peer: not before it knows our limits */
-  refuse(streamId: number, endStream: boolean, charged: boolean): void {
+  /** @param units what it costs the peer: nothing before it knows our limits */
+  refuse(streamId: number, endStream: boolean, units: number): void {
     writeRstStream(this.out, streamId, ErrorCode.REFUSED_STREAM);
     if (!endStream) this.closed.addReset(streamId);
     this.handler.refused(streamId);
-    if (charged) this.spend(1);
+    if (units > 0) this.spend(units);
   }
 
   malformed(streamId: number, endStream: boolean, message: string): void {
     writeRstStream(this.out, streamId, ErrorCode.PROTOCOL_ERROR);
     if (!endStream) this.closed.addReset(streamId);
+    this.limited('malformed');
     this.#neverOpened(streamId, new H2Error(ErrorCode.PROTOCOL_ERROR, `malformed request: ${message}`, streamId));
   }
 
-  /** RFC 9113 §10.5.1: answered 431, without the request ever being one. */
-  headerListTooLarge(streamId: number, endStream: boolean, message: string): void {
+  /**
+   * RFC 9113 §10.5.1: answered 431, without the request ever being one.
+   *
+   * @param units what it costs the peer: a few octets can be megabytes of fields, and all of them have to be decoded
+   */
+  headerListTooLarge(streamId: number, endStream: boolean, message: string, units: number): void {
     this.sender.bareResponse(streamId, 431);
     if (!endStream) {
       writeRstStream(this.out, streamId, ErrorCode.NO_ERROR);
       this.closed.addReset(streamId);
     }
     const code = 'ERR_LASTCALL_H2_HEADER_LIST';
+    this.limited('maxHeaderSize');
     this.#neverOpened(streamId, new H2Error(ErrorCode.PROTOCOL_ERROR, message, streamId, code));
+    this.spend(units);
   }
 
   #neverOpened(streamId: number, error: H2Error): void {
@@ -214,21 +223,29 @@ export class Lifecycle implements SendEvents {
   judgeReset(openedAt: number): void {
     const verdict = this.guard.reset(openedAt, this.now);
     if (verdict === 'fine' || this.ended) return;
-    if (verdict === 'drain') this.handler.abuse('resets');
-    else this.fail(ErrorCode.ENHANCE_YOUR_CALM, 'streams are opened to be reset');
+    if (verdict === 'fail') {
+      this.fail(ErrorCode.ENHANCE_YOUR_CALM, 'streams are opened to be reset', 'resets');
+      return;
+    }
+    this.limited('resets');
+    this.handler.abuse('resets');
   }
 
   /** Charges frames that serve no request. */
   spend(units: number): void {
     if (!this.guard.spend(units, this.now) && !this.ended) {
-      this.fail(ErrorCode.ENHANCE_YOUR_CALM, 'flood of frames that serve no request');
+      this.fail(ErrorCode.ENHANCE_YOUR_CALM, 'flood of frames that serve no request', 'floods');
     }
   }
 
   /** Output that the peer provokes and doesn't read. */
   checkOutput(): void {
     if (this.out.size + this.unsent <= this.limits.maxProvokedOutput + DATA_ALLOWANCE || this.ended) return;
-    this.fail(ErrorCode.ENHANCE_YOUR_CALM, 'output is provoked and not read');
+    this.fail(ErrorCode.ENHANCE_YOUR_CALM, 'output is provoked and not read', 'unreadOutput');
+  }
+
+  limited(limit: Limit): void {
+    this.handler.limited?.(limit);
   }
 
   // Flow control of what we receive
@@ -260,8 +277,9 @@ export class Lifecycle implements SendEvents {
   }
 
   /** A connection error: nothing is read any more. (RFC 9113 §5.4.1) */
-  fail(errorCode: number, message: string): void {
+  fail(errorCode: number, message: string, limit: Limit = 'protocolErrors'): void {
     if (this.ended) return;
+    this.limited(limit);
     this.goaway(this.highestStreamId, errorCode, message);
     this.state = 'failed';
     this.stopReading();

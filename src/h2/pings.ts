@@ -45,7 +45,8 @@ export class Ping implements Tracked {
 export class Pings {
   readonly #session: Session;
   readonly #wire: Wire;
-  readonly #open = new Map<number, Ping>();
+  /** Those without an ACK, once one was sent: most connections never send any. */
+  #open: Map<number, Ping> | undefined;
   #lastId = 0;
   /** The smoothed round trip in ms, once there is one. */
   smoothed: number | undefined;
@@ -59,6 +60,7 @@ export class Pings {
   send(acked: (at: number) => void = () => {}): Ping {
     const ping = new Ping(acked);
     this.#lastId++;
+    this.#open ??= new Map();
     this.#open.set(this.#lastId, ping);
     const opaque = Buffer.alloc(8);
     opaque.writeUInt32BE(this.#lastId, 4);
@@ -71,9 +73,9 @@ export class Pings {
   /** An ACK has come. One that answers nothing of ours is ignored. */
   acknowledge(opaque: Buffer, at: number): void {
     const id = opaque.readUInt32BE(4);
-    const ping = this.#open.get(id);
+    const ping = this.#open?.get(id);
     if (ping === undefined) return;
-    this.#open.delete(id);
+    this.#open?.delete(id);
     ping.acknowledge(at);
     const { rtt } = ping;
     if (rtt === undefined) return;

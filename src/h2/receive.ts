@@ -16,8 +16,8 @@ export interface FrameSink {
   dataChunk(bytes: Buffer, start: number, end: number): void;
   /** The DATA frame is complete, padding included. */
   dataEnd(): void;
-  /** A complete field block: bytes[start..end), valid during the call. */
-  headers(streamId: number, flags: number, bytes: Buffer, start: number, end: number): void;
+  /** A complete field block: bytes[start..end), valid during the call. Returns how much work it was, see {@link FrameReader.receive}. */
+  headers(streamId: number, flags: number, bytes: Buffer, start: number, end: number): number;
   priority(streamId: number, length: number): void;
   rstStream(streamId: number, errorCode: number): void;
   /** The payload of a SETTINGS frame without ACK: whole settings. */
@@ -56,6 +56,9 @@ export class FrameReader {
   readonly #sink: FrameSink;
   readonly #maxFrameSize: number;
   readonly #maxContinuations: number;
+  readonly #workPerTurn: number;
+  /** Work done since receive() was called. */
+  #work = 0;
   #at: At = At.Preface;
   /** Octets of the preface that have been matched. */
   #matched = 0;
@@ -81,10 +84,11 @@ export class FrameReader {
   #blockFlags = 0;
   #continuations = 0;
 
-  constructor(sink: FrameSink, maxFrameSize: number, maxContinuations: number) {
+  constructor(sink: FrameSink, maxFrameSize: number, maxContinuations: number, workPerTurn: number) {
     this.#sink = sink;
     this.#maxFrameSize = maxFrameSize;
     this.#maxContinuations = maxContinuations;
+    this.#workPerTurn = workPerTurn;
   }
 
   /** A field block has begun and is not complete. */
@@ -100,18 +104,25 @@ export class FrameReader {
     this.#block = EMPTY;
   }
 
-  receive(bytes: Buffer): void {
+  /**
+   * Reads frames. Field blocks are work: once `workPerTurn` is done, the rest is for another turn of the event loop.
+   *
+   * @returns how many octets were read
+   */
+  receive(bytes: Buffer): number {
     const end = bytes.length;
     let pos = 0;
+    this.#work = 0;
     while (pos < end) {
       switch (this.#at) {
         case At.FrameHeader: {
+          if (this.#work >= this.#workPerTurn) return pos;
           if (this.#carried === 0 && end - pos >= FRAME_HEADER_SIZE) {
             this.#readHeader(bytes, pos);
             pos += FRAME_HEADER_SIZE;
           } else {
             pos = this.#collect(bytes, pos, FRAME_HEADER_SIZE);
-            if (this.#carried < FRAME_HEADER_SIZE) return;
+            if (this.#carried < FRAME_HEADER_SIZE) return end;
             this.#carried = 0;
             this.#readHeader(this.#carry, 0);
           }
@@ -125,7 +136,7 @@ export class FrameReader {
             pos += length;
           } else {
             pos = this.#collect(bytes, pos, length);
-            if (this.#carried < length) return;
+            if (this.#carried < length) return end;
             const payload = this.#carry;
             this.#carry = EMPTY;
             this.#carried = 0;
@@ -164,9 +175,10 @@ export class FrameReader {
           pos = this.#matchPreface(bytes, pos);
           break;
         default:
-          return;
+          return end;
       }
     }
+    return end;
   }
 
   /** Adds to the carried bytes until there are `wanted`; returns where it stopped reading. */
@@ -307,7 +319,7 @@ export class FrameReader {
       return;
     }
     if ((flags & Flag.END_HEADERS) !== 0) {
-      this.#sink.headers(this.#streamId, flags, bytes, start, end);
+      this.#work += this.#sink.headers(this.#streamId, flags, bytes, start, end);
       return;
     }
     this.#blockStreamId = this.#streamId;
@@ -331,7 +343,7 @@ export class FrameReader {
     const streamId = this.#blockStreamId;
     this.#block = EMPTY;
     this.#blockStreamId = 0;
-    this.#sink.headers(streamId, this.#blockFlags, block, 0, length);
+    this.#work += this.#sink.headers(streamId, this.#blockFlags, block, 0, length);
   }
 
   #readPadLength(padLength: number): void {

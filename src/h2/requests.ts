@@ -7,6 +7,7 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { LiveConnection } from '../core/connection.js';
 import type { RequestEvent } from '../core/host.js';
+import type { Limit } from '../core/limits.js';
 import type { H2Context } from './connection.js';
 import { ErrorCode, type H2Error } from './errors.js';
 import { Exchange, type Fate, type StreamOwner, type StreamUser } from './exchange.js';
@@ -185,6 +186,10 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
 
   goaway(): void {
     this.#events.drainWanted();
+  }
+
+  limited(limit: Limit): void {
+    this.connection.limited(limit);
   }
 
   abuse(): void {

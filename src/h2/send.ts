@@ -13,8 +13,12 @@ import { Turns } from './priority.js';
 import type { PeerSettings } from './settings.js';
 import type { Framed, QueuedChunk, Stream } from './stream.js';
 
-/** Octets of DATA that a stream frames before the next has its turn: whatever larger frames the peer would take. */
-const TURN = MIN_MAX_FRAME_SIZE;
+/**
+ * Octets of DATA that a stream frames before the next has its turn, whatever larger frames the peer would take: with
+ * its header, a frame fills one TLS record (RFC 8446 §5.1). Frames 9 octets longer would cost one small record more for
+ * every write, and the peer a wait for the next record to see the end of each.
+ */
+const TURN = MIN_MAX_FRAME_SIZE - FRAME_HEADER_SIZE;
 
 /** What sending tells the session. */
 export interface SendEvents {
@@ -244,7 +248,7 @@ export class Sender {
     while (left > 0 && this.#connection.sendWindow > 0) {
       const stream = this.#turns.next();
       if (stream === undefined) return;
-      left -= this.#takeTurn(stream);
+      left -= FRAME_HEADER_SIZE + this.#takeTurn(stream);
     }
   }
 

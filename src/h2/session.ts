@@ -4,6 +4,7 @@
  * live in `lifecycle.ts`, responses are framed in `send.ts`.
  */
 
+import type { Limit } from '../core/limits.js';
 import type { H2Error } from './errors.js';
 import type { RequestHead } from './fields.js';
 import { DEFAULT_WINDOW } from './flow.js';
@@ -54,6 +55,8 @@ export interface SessionHandler {
    * with ENHANCE_YOUR_CALM.
    */
   abuse(kind: 'resets'): void;
+  /** A limit has fired; what became of it is told by the other calls. */
+  limited?(limit: Limit): void;
   /** A connection error of the peer's. The GOAWAY is in the output; nothing more is read; each open stream is closed next. */
   failed(error: H2Error): void;
 }
@@ -76,7 +79,7 @@ export class Session {
   constructor(handler: SessionHandler, options: SessionOptions) {
     const limits = withDefaults(options);
     const life = new Lifecycle(handler, limits);
-    const reader = new FrameReader(new Inbound(life), limits.maxFrameSize, limits.maxContinuations);
+    const reader = new FrameReader(new Inbound(life), limits.maxFrameSize, limits.maxContinuations, limits.workPerTurn);
     life.stopReading = () => reader.stop();
     this.#life = life;
     this.#reader = reader;
@@ -91,11 +94,16 @@ export class Session {
     if (increment > 0) writeWindowUpdate(out, 0, increment);
   }
 
-  /** Reads what the peer sent. Any split of the same bytes gives the same result. The bytes may be kept by the handler. */
-  receive(bytes: Buffer): void {
+  /**
+   * Reads what the peer sent. Any split of the same bytes gives the same result. The bytes may be kept by the handler.
+   *
+   * @returns how many octets were read: fewer than all once `workPerTurn` is done. The rest has to come again, in
+   *   another turn of the event loop.
+   */
+  receive(bytes: Buffer): number {
     const life = this.#life;
     life.now = life.limits.now();
-    this.#reader.receive(bytes);
+    return this.#reader.receive(bytes);
   }
 
   // State
@@ -222,7 +230,7 @@ export class Session {
     this.#life.goaway(Math.min(lastStreamId, MAX_STREAM_ID), errorCode, debug);
   }
 
-  /** Frames queued DATA in turns, until `budget` octets are used up; the last frame may go beyond. */
+  /** Frames queued DATA in turns, until `budget` octets are used up, headers included; the last frame may go beyond. */
   pump(budget: number): void {
     this.#life.sender.pump(budget);
   }

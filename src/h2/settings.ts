@@ -134,6 +134,8 @@ export interface SessionOptions {
   readonly resetWindow?: number;
   /** Chunks of request bodies that may be unread on the connection; default 65,536. */
   readonly maxUnreadChunks?: number;
+  /** Requests that are read in one turn of the event loop; large heads count for several. Default: no limit. */
+  readonly workPerTurn?: number;
 }
 
 export type Limits = Required<SessionOptions>;
@@ -159,6 +161,7 @@ export function withDefaults(options: SessionOptions): Limits {
     floodRefill: options.floodRefill ?? 200,
     resetWindow: options.resetWindow ?? 500,
     maxUnreadChunks: options.maxUnreadChunks ?? 65_536,
+    workPerTurn: options.workPerTurn ?? Number.POSITIVE_INFINITY,
   };
 }
 

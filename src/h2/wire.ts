@@ -49,10 +49,10 @@ let waiting: Wire[] = [];
 const flushing = new AsyncResource('LASTCALLFLUSH');
 
 /** When thousands of connections have something to say at once, the loop gets to poll in between, after this many ms. */
-const FLUSH_SLICE = 10;
+const FLUSH_SLICE = 5;
 
 /** How many wires are flushed between looks at the clock. */
-const FLUSHES_PER_LOOK = 32;
+const FLUSHES_PER_LOOK = 16;
 
 function flushAll(): void {
   const wires = waiting;
@@ -153,16 +153,18 @@ export class Wire {
 
   /** Writes what there is. */
   flush(): void {
-    this.#scheduled = false;
     const session = this.#session;
     const socket = this.#socket;
     if (this.#atFlush !== undefined) {
       const encode = this.#atFlush;
       this.#atFlush = undefined;
+      // What it schedules is this flush.
+      this.#scheduled = true;
       const waiting = session.output.take();
       encode();
       for (const bytes of waiting) session.output.append(bytes);
     }
+    this.#scheduled = false;
     if (!socket.writable) {
       session.output.take();
       return;

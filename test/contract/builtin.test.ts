@@ -1,8 +1,8 @@
 import { describeConnection } from './connection.contract.js';
 import { describeDrain } from './drain.contract.js';
-import { builtinH2 } from './implementation.js';
+import { adoptedHttp2, adoptedHttp2Cleartext } from './implementation.js';
 
-for (const implementation of [builtinH2]) {
+for (const implementation of [adoptedHttp2, adoptedHttp2Cleartext]) {
   describeConnection(implementation);
   describeDrain(implementation);
 }

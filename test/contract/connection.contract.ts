@@ -24,12 +24,14 @@ export function describeConnection(implementation: Implementation): void {
     const { established, busy } = harness;
 
     describe('what it tells', () => {
-      it('is registered when it is accepted, before its protocol is known', async () => {
+      const { knownAtOnce } = implementation;
+      const since = knownAtOnce ? 'with its protocol' : 'before its protocol is known';
+      it(`is registered when it is accepted, ${since}`, async () => {
         const opened = once(harness.running.connections, 'open');
         const client = connectTcp(harness.running.port, '127.0.0.1');
         const [connection] = (await opened) as [Connection];
-        expect(connection.state).to.equal('handshaking');
-        expect(connection.protocol).to.equal(undefined);
+        expect(connection.state).to.equal(knownAtOnce ? 'open' : 'handshaking');
+        expect(connection.protocol).to.equal(knownAtOnce ? protocol : undefined);
         expect(harness.running.connections.get(connection.id)).to.equal(connection);
         client.destroy();
         await connection.closed;

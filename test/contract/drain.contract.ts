@@ -150,7 +150,9 @@ export function describeDrain(implementation: Implementation): void {
 
       it('is cut in the handshake when the deadline comes first', async () => {
         const opened = once(harness.running.connections, 'open');
-        const client = connectTcp(harness.running.port, '127.0.0.1').on('error', () => {});
+        const client = connectTcp(harness.running.port, '127.0.0.1')
+          .on('error', () => {})
+          .resume();
         const [connection] = (await opened) as [Connection];
         const report = await gracefulShutdown(connection, { timeout: 50 });
         expect(report).to.include({ outcome: 'drained', aborted: 0 });

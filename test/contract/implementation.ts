@@ -3,15 +3,19 @@
  * for it. Where an implementation is weaker than the contract, its `promises` say so.
  */
 import { once } from 'node:events';
-import type { RequestListener } from 'node:http';
-import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
-import { createServer as createTlsServer } from 'node:tls';
-import { connectionOfSocket, LiveConnection, type Protocol } from '../../src/core/connection.js';
-import { Registry } from '../../src/core/registry.js';
-import { createBuiltinH2Server } from '../../src/h2/builtin.js';
-import { createServer, type ServerOptions } from '../../src/index.js';
-import { rawSocketOf } from '../../src/node-internals.js';
-import { Application } from '../../src/requests.js';
+import { createServer as createHttpServer, type RequestListener } from 'node:http';
+import {
+  createServer as createHttp2Server,
+  createSecureServer as createSecureHttp2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type SecureServerOptions,
+} from 'node:http2';
+import { createServer as createHttpsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { Protocol } from '../../src/core/connection.js';
+import type { Registry } from '../../src/core/registry.js';
+import { type AdoptableServer, adopt, createServer, type ServerOptions } from '../../src/index.js';
 import { certificate } from '../wire/certificate.js';
 import { runH1Client } from '../wire/h1-runner.js';
 import { runH2Client } from '../wire/h2-runner.js';
@@ -47,6 +51,8 @@ export interface Implementation {
   readonly protocol: Protocol;
   readonly tls: boolean;
   readonly promises: Promises;
+  /** Nothing else can come: the protocol is known when a connection is accepted. */
+  readonly knownAtOnce?: true;
   start(listener: RequestListener): Promise<Running>;
   readonly connect: ConnectPeer;
   /** One client that asks for `path` until its connection ends. */
@@ -126,34 +132,14 @@ export const h2Cleartext: Implementation = {
   run: (port, path, inFlight) => runH2(port, path, false, inFlight),
 };
 
-/** node:http2's own sessions, as a server that runs on them already has them. */
-export const builtinH2: Implementation = {
-  ...h2,
-  name: 'HTTP/2 on node:http2 over TLS',
-  tls: true,
-  promises: { ...KEEPS_ALL, servesWhatIsOnTheWire: false, drainsUnderLoad: false },
-  start: startBuiltin,
-  run: (port, path, inFlight) => runH2(port, path, true, inFlight),
-};
+/** How a server made elsewhere comes under lastcall: before it listens, or when it listens already. */
+type AdoptedWhen = 'before it listens' | 'later';
 
-async function startBuiltin(listener: RequestListener): Promise<Running> {
-  const connections = new Registry();
-  const server = new NetServer();
-  const sessions = createBuiltinH2Server(new Application(server));
-  const tls = createTlsServer({ ...(await certificate()), ALPNProtocols: ['h2'] });
-  tls.on('secureConnection', (socket) => {
-    connectionOfSocket(rawSocketOf(socket))?.secured(socket);
-    sessions.emit('connection', socket);
-  });
-  tls.on('tlsClientError', (_error, socket) => socket.destroy());
-  server.on('connection', (raw: Socket) => {
-    connections.add(new LiveConnection(raw, true));
-    tls.emit('connection', raw);
-  });
-  server.on('request', listener);
-  server.on('handlerError', () => {});
+async function startAdopted(server: AdoptableServer, when: AdoptedWhen): Promise<Running> {
+  const before = when === 'before it listens' ? adopt(server) : undefined;
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
+  const { connections } = before ?? adopt(server);
   return {
     port: (server.address() as AddressInfo).port,
     connections,
@@ -164,4 +150,50 @@ async function startBuiltin(listener: RequestListener): Promise<Running> {
       await closed;
     },
   };
+}
+
+export const adoptedHttps = (when: AdoptedWhen): Implementation => ({
+  ...h1OverTls,
+  name: `HTTP/1.1 of node:https, adopted ${when}`,
+  start: async (listener) => startAdopted(createHttpsServer(await certificate(), listener), when),
+});
+
+/** Nothing but HTTP/1.1 can come. */
+export const adoptedHttp = (when: AdoptedWhen): Implementation => ({
+  ...h1Cleartext,
+  name: `HTTP/1.1 of node:http, adopted ${when}`,
+  knownAtOnce: true,
+  start: (listener) => startAdopted(createHttpServer(listener), when),
+});
+
+export const adoptedAllowHttp1: Implementation = {
+  ...h1OverTls,
+  name: 'HTTP/1.1 of node:http2 with allowHTTP1, adopted',
+  start: async (listener) => startAdopted(await http2Server(listener, { allowHTTP1: true }), 'before it listens'),
+};
+
+const BUILTIN: Promises = { ...KEEPS_ALL, servesWhatIsOnTheWire: false, drainsUnderLoad: false };
+
+export const adoptedHttp2: Implementation = {
+  ...h2OverTls,
+  name: 'HTTP/2 of node:http2 over TLS, adopted',
+  promises: BUILTIN,
+  start: async (listener) => startAdopted(await http2Server(listener), 'before it listens'),
+};
+
+export const adoptedHttp2Cleartext: Implementation = {
+  ...h2Cleartext,
+  name: 'HTTP/2 of node:http2 in cleartext, adopted',
+  promises: BUILTIN,
+  knownAtOnce: true,
+  start: (listener) => startAdopted(createHttp2Server(compatible(listener)), 'before it listens'),
+};
+
+async function http2Server(listener: RequestListener, options: SecureServerOptions = {}): Promise<AdoptableServer> {
+  return createSecureHttp2Server({ ...(await certificate()), ...options }, compatible(listener));
+}
+
+/** The compatibility classes are not http's, only shaped alike. */
+function compatible(listener: RequestListener): (req: Http2ServerRequest, res: Http2ServerResponse) => void {
+  return listener as unknown as (req: Http2ServerRequest, res: Http2ServerResponse) => void;
 }

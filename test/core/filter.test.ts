@@ -54,7 +54,8 @@ interface Case {
 
 const HOUR = 3_600_000;
 
-const CASES: Case[] = [
+/** Made anew for each test: their times are as of now. */
+const cases = (): Case[] => [
   { filter: 'all', text: 'all', selects: [{}, { protocol: undefined, remoteAddress: undefined }], leaves: [] },
   {
     filter: { protocol: 'h2' },
@@ -178,8 +179,9 @@ const CASES: Case[] = [
 ];
 
 describe('a connection filter', () => {
-  for (const { filter, text, selects, leaves } of CASES) {
+  for (const [n, { filter, text }] of cases().entries()) {
     it(`${text ?? String(filter)}: selects what meets every condition, and nothing else`, () => {
+      const { selects = [], leaves = [] } = cases()[n] ?? {};
       const compiled = compileFilter(filter);
       for (const facts of selects) expect(compiled.matches(connection(facts)), JSON.stringify(facts)).to.equal(true);
       for (const facts of leaves) expect(compiled.matches(connection(facts)), JSON.stringify(facts)).to.equal(false);
@@ -395,20 +397,21 @@ describe('selecting among 20,000 connections', () => {
     }),
   );
   const LIMIT = 20;
-  const cases: [text: string, count: number][] = [
+  const texts: [text: string, count: number][] = [
     ['tag.tenant=acme', 2_000],
     ['addr=10.1.0.0/16', 5_000],
     ['addr=10.1.0.0/16,192.0.2.0/24,2001:db8::/32,10.2.0.0/16', 10_000],
     ['authority=host3.example.com', 2_000],
     ['proto=h2 served=0 sample=10%:random', 2_000],
   ];
-  for (const [text, count] of cases) {
-    it(`by ${text} takes less than ${LIMIT} ms`, () => {
+  for (const [text, count] of texts) {
+    it(`by ${text} takes less than ${LIMIT} ms of CPU`, () => {
       const filter = parseFilter(text);
       const times = Array.from({ length: 5 }, () => {
-        const from = performance.now();
+        const from = process.cpuUsage();
         expect(compileFilter(filter).select(many)).to.have.length(count);
-        return performance.now() - from;
+        const { user, system } = process.cpuUsage(from);
+        return (user + system) / 1000;
       });
       expect(Math.min(...times)).to.be.below(LIMIT);
     });

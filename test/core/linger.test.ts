@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { expect } from 'chai';
-import { lingeringClose } from '../../src/core/linger.js';
+import { LingeringClose, lingeringClose } from '../../src/core/linger.js';
 
 describe('lingeringClose', () => {
   const closers: (() => void)[] = [];
@@ -91,6 +91,22 @@ describe('lingeringClose', () => {
     closers.push(() => clearInterval(slowly));
     expect(await timed(lingeringClose(ours, { linger: 150, lingerMax: 600 }))).to.be.above(550);
     expect(received).to.be.above(0);
+  });
+
+  it('ends sooner when its limits become shorter, and no later when they would become longer', async () => {
+    const { ours } = await pair();
+    const close = new LingeringClose(ours, { linger: 5_000, lingerMax: 5_000 });
+    close.tighten({ linger: 80, lingerMax: 5_000 });
+    close.tighten({ linger: 9_000, lingerMax: 9_000 });
+    expect(await timed(close.over)).to.be.within(75, 1_000);
+    close.tighten({ linger: 10, lingerMax: 10 });
+
+    const { ours: other, peer } = await pair();
+    const trickle = setInterval(() => peer.write('x'), 20);
+    closers.push(() => clearInterval(trickle));
+    const trickled = new LingeringClose(other, { linger: 5_000, lingerMax: 5_000 });
+    trickled.tighten({ linger: 5_000, lingerMax: 100 });
+    expect(await timed(trickled.over)).to.be.within(95, 1_000);
   });
 
   it('ends when the socket is destroyed', async () => {

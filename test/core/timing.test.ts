@@ -2,16 +2,11 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { expect } from 'chai';
 import { Alarm, now } from '../../src/core/timing.js';
+import { stall } from '../wire/waiting.js';
 
 /** When an alarm rings, on the `now()` clock. */
 function rung(set: (alarm: Alarm) => void): Promise<number> {
   return new Promise((resolve) => set(new Alarm(() => resolve(now()))));
-}
-
-/** Blocks the event loop. */
-function stall(ms: number): void {
-  const until = now() + ms;
-  while (now() < until);
 }
 
 describe('Alarm', () => {

@@ -4,7 +4,8 @@
  */
 import { expect } from 'chai';
 import { gracefulShutdown } from '../../src/index.js';
-import { closeEverything, delay, Site, stall, TRANSPORTS } from './support.js';
+import { stall } from '../wire/waiting.js';
+import { closeEverything, delay, Site, TRANSPORTS } from './support.js';
 
 for (const { name, tls } of TRANSPORTS) {
   describe(`keep-alive (${name})`, () => {

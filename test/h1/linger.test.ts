@@ -114,12 +114,24 @@ for (const { name, tls } of TRANSPORTS) {
       const site = await Site.open({ tls });
       const client = await site.connect();
       await client.fetch();
-      const drained = gracefulShutdown(await site.connection(), { idleWait: 0, linger: 100, lingerMax: 250 });
+      const drained = gracefulShutdown(await site.connection(), { idleWait: 0, linger: 500, lingerMax: 1_000 });
       await client.ended();
       const trickle = setInterval(() => client.write('x'), 20);
       const report = await drained;
       clearInterval(trickle);
-      expect(report.phases.linger).to.be.within(240, 1_000);
+      expect(report.phases.linger).to.be.within(990, 2_500);
+    });
+
+    it('ends sooner when a second drain has less patience', async () => {
+      const site = await Site.open({ tls });
+      const client = await site.connect();
+      await client.fetch();
+      const connection = await site.connection();
+      const drained = gracefulShutdown(connection, { idleWait: 0, linger: 10_000 });
+      // It has seen our FIN, and keeps its side open.
+      expect(await client.ended()).to.equal('fin');
+      await gracefulShutdown(connection, { linger: 100 });
+      expect((await drained).phases.linger).to.be.within(90, 1_500);
     });
 
     it('ends at once when the client closes', async () => {

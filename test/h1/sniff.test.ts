@@ -4,6 +4,7 @@
 import { expect } from 'chai';
 import { gracefulShutdown } from '../../src/index.js';
 import { H2Client } from '../wire/h2-client.js';
+import { stall } from '../wire/waiting.js';
 import { closeEverything, counters, delay, Site } from './support.js';
 
 describe('sniffing the protocol of a cleartext connection', () => {
@@ -41,8 +42,7 @@ describe('sniffing the protocol of a cleartext connection', () => {
     const client = await site.connect();
     await site.connection();
     client.request();
-    const until = performance.now() + 100;
-    while (performance.now() < until);
+    stall(100);
     expect((await client.response()).status).to.equal(200);
   });
 

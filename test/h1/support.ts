@@ -122,9 +122,3 @@ export async function turns(count = 2): Promise<void> {
 export function delay(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
-
-/** Blocks the event loop: timers come due, and bytes wait in the kernel. */
-export function stall(ms: number): void {
-  const until = performance.now() + ms;
-  while (performance.now() < until);
-}

@@ -4,7 +4,8 @@
  */
 import { expect } from 'chai';
 import { gracefulShutdown, type H1Options } from '../../src/index.js';
-import { closeEverything, counters, delay, Site, stall, TRANSPORTS } from './support.js';
+import { stall } from '../wire/waiting.js';
+import { closeEverything, counters, delay, Site, TRANSPORTS } from './support.js';
 
 for (const { name, tls } of TRANSPORTS) {
   describe(`timeouts of HTTP/1.1 requests (${name})`, () => {
@@ -81,13 +82,13 @@ for (const { name, tls } of TRANSPORTS) {
     });
 
     it('does not time a body that was not asked for yet', async () => {
-      const site = await Site.open({ tls, options: { h1: { bodyTimeout: 60 } } });
+      const site = await Site.open({ tls, options: { h1: { bodyTimeout: 250 } } });
       site.server.on('checkContinue', (req, res) => {
         setTimeout(() => {
           res.writeContinue();
           req.resume();
           req.on('end', () => res.end('asked late'));
-        }, 250);
+        }, 600);
       });
       const client = await site.connect();
       client.write('POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n', ['POST']);

@@ -53,6 +53,27 @@ describe('an HTTP/2 connection', () => {
     expect((await good.fetch()).text).to.equal('ok');
   });
 
+  it('gives others their turn while it has very many requests to read, and loses none of them', async () => {
+    const order: string[] = [];
+    const host = await serve(
+      (req, res) => {
+        order.push(req.url ?? '');
+        res.end();
+      },
+      { h2: { maxConcurrentStreams: 5_000 } },
+    );
+    const [greedy, other] = [await connect(host), await connect(host)];
+    await greedy.fetch({ path: '/first' });
+    await other.fetch({ path: '/first' });
+    greedy.transport.socket.cork();
+    const ids = Array.from({ length: 2_000 }, () => greedy.request({ path: '/greedy' }));
+    greedy.transport.socket.uncork();
+    expect((await other.fetch({ path: '/other' })).headers.length).to.be.above(0);
+    await Promise.all(ids.map((id) => greedy.response(id)));
+    expect(order.filter((path) => path === '/greedy')).to.have.length(2_000);
+    expect(order.indexOf('/other')).to.be.below(1_000);
+  });
+
   it('aborts what is open when the client closes', async () => {
     const events: string[] = [];
     const [host, client] = await pair((req, res) => {

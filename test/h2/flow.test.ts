@@ -149,7 +149,7 @@ describe('h2 session: what it sends obeys the client’s windows (RFC 9113 §6.9
     expect(conversation.session.wantsPump).to.equal(false);
     conversation.send(windowUpdate(0, 50_000));
     conversation.session.pump(1_000_000);
-    expect(conversation.output().at(-1)).to.equal('DATA 1 END_STREAM (1697)');
+    expect(conversation.output().at(-1)).to.equal('DATA 1 END_STREAM (1715)');
   });
 
   it('§6.9.1 an empty DATA with END_STREAM needs no window', () => {

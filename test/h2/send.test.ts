@@ -195,7 +195,19 @@ describe('h2 session: bodies', () => {
     const body = Buffer.alloc(40_000, 1);
     conversation.session.endWith(conversation.respond(1), body);
     const chunks = conversation.session.output.take();
-    expect(chunks.some((chunk) => chunk.buffer === body.buffer && chunk.length === 16_384)).to.equal(true);
+    expect(chunks.some((chunk) => chunk.buffer === body.buffer && chunk.length === 16_375)).to.equal(true);
+  });
+
+  it('what a pump frames fills whole TLS records, one with each frame', () => {
+    const conversation = requested();
+    conversation.send(settings([4, 1_000_000]), windowUpdate(0, 1_000_000));
+    const { session } = conversation;
+    session.budget = 0;
+    session.endWith(conversation.respond(1), Buffer.alloc(200_000));
+    conversation.output();
+    session.pump(65_536);
+    expect(session.output.size).to.equal(4 * 16_384);
+    expect(conversation.output()).to.deep.equal(new Array(4).fill('DATA 1 (16375)'));
   });
 
   it('DATA waits while the budget is used up; pump() frames it; done() tells when', () => {

@@ -317,8 +317,8 @@ describe('h2 session: PING and GOAWAY (RFC 9113 §6.7, §6.8)', () => {
     expect(conversation.output()).to.deep.equal([
       'HEADERS 1 :status=200',
       'PING ACK 01234567',
-      'DATA 1 (16384)',
-      'DATA 1 (13616)',
+      'DATA 1 (16375)',
+      'DATA 1 (13625)',
     ]);
   });
 

@@ -144,7 +144,9 @@ class H2Run {
     };
     this.#options.stop?.addEventListener('abort', onStop);
     this.#options.onConnected?.(client);
-    for (let i = 0; i < (this.#options.inFlight ?? 1); i += 1) this.#openStream();
+    // Told to stop while it still connected.
+    if (this.#options.stop?.aborted) this.#stop('stopped');
+    else for (let i = 0; i < (this.#options.inFlight ?? 1); i += 1) this.#openStream();
     await this.#untilOver();
     this.#options.stop?.removeEventListener('abort', onStop);
     for (const timer of this.#timers) clearTimeout(timer);

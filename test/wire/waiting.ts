@@ -1,7 +1,13 @@
 /**
  * Waiting for something to become true that only changes when bytes, the end of a connection or a call come in:
- * by looking again at those moments, never by polling.
+ * by looking again at those moments, never by polling. And its opposite, a stall.
  */
+
+/** Nothing of this thread runs for so long: timers come due, and bytes wait in the kernel. It sleeps, and costs no CPU. */
+export function stall(ms: number): void {
+  if (ms > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}
+
 export class Waiting {
   readonly #looks = new Set<() => void>();
 
