@@ -2,21 +2,24 @@
  * createServer: a net.Server that has what http.Server and https.Server have, and drains. It accepts; each socket finds
  * its protocol in handshake.ts and goes to that protocol's driver, and its requests come back through requests.ts.
  */
+import { randomBytes } from 'node:crypto';
 import type { Server as HttpServer, IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { SecureContextOptions, Server as TlsServer } from 'node:tls';
 import { LiveConnection, type Protocol } from './core/connection.js';
+import { Crowd } from './core/crowd.js';
 import type { ConnectionFilter } from './core/filter.js';
 import type { RequestEvent } from './core/host.js';
 import { keepAliveSettings } from './core/keep-alive.js';
+import { type LimitCounts, noLimits } from './core/limits.js';
 import { liveConnectionOf } from './core/lookup.js';
 import { duration, integer, optionsObject } from './core/options.js';
 import { Recycler } from './core/recycle.js';
 import { Registry } from './core/registry.js';
 import type { DrainSummary } from './core/report.js';
 import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drain, drainSettings } from './core/shutdown.js';
-import { WAVE_OPTIONS, type WaveOptions, waveSettings } from './core/waves.js';
+import { WAVE_OPTIONS, type WaveOptions, type WaveSettings, waveSettings } from './core/waves.js';
 import { Forwarding } from './forward.js';
 import { type H1Context, h1ConnectionOf } from './h1/connection.js';
 import { attachH1, createH1Server } from './h1/server.js';
@@ -30,30 +33,35 @@ import {
   tlsMaterialError,
 } from './options.js';
 import { Application, EmittedByHttp } from './requests.js';
-import { Stop } from './stop.js';
-
-/** The whole budget of a shutdown, in ms: within Kubernetes' 30 s. */
-const SHUTDOWN_TIMEOUT = 25_000;
+import { type ShutdownOptions, Stop, shutdownSettings } from './stop.js';
 
 /** How long `close()` lets an idle connection bring one more request, in ms. */
 const CLOSE_IDLE_WAIT = 1_000;
 
+/** Whoever was trusted before these changed must not come back by resuming a session. */
+const TRUST_OPTIONS = ['ca', 'crl'];
+
+/** Bytes of a server's session ticket keys, as Node has it. */
+const TICKET_KEYS = 48;
+
 /** Options of `server.drain`: what each drain is like, and when it begins. `signal` stops the waves; it cuts nothing. */
 export type DrainManyOptions = Omit<DrainOptions, 'signal'> & WaveOptions;
 
-/** Options of `server.shutdown`: those of a drain; `timeout` is the whole budget, default 25,000 ms. */
-export type ShutdownOptions = DrainOptions;
+/** Options of `server.rotate`: how the connections with the old certificate are drained. */
+export type RotateOptions = Omit<DrainManyOptions, 'follow'>;
 
 /**
  * A net.Server that behaves like an http.Server, for HTTP/1.1 and HTTP/2 on one port.
  *
  * Events beyond net.Server's: `request`, `upgrade`, `connect`, `checkContinue`, `checkExpectation`, `clientError`,
  * `secureConnection`, `tlsClientError`, `timeout` as http.Server's and https.Server's; `handlerError(error, req, res)`
- * when a handler throws or rejects (without a listener it is printed to stderr).
+ * when a handler throws or rejects (without a listener it is printed to stderr); `stopping` when a shutdown begins.
  */
 export class Server extends NetServer {
   /** The live connections. (Node's types still declare the count that it dropped long ago: hence `& number`.) */
   override readonly connections: Registry & number = new Registry() as Registry & number;
+  /** How often each limit has fired since the server was made, for exporters: counters that only grow. */
+  readonly limits: Readonly<LimitCounts> = noLimits();
   readonly #settings: ServerSettings;
   readonly #application: Application;
   readonly #http: HttpServer;
@@ -62,6 +70,8 @@ export class Server extends NetServer {
   readonly #h2: H2Context | undefined;
   readonly #forwarding = new Forwarding(this);
   readonly #recycler: Recycler<LiveConnection> | undefined;
+  /** Drained at once: they have had the time that their clients were promised. */
+  readonly #crowd = new Crowd((connection) => drain(connection, { ...this.#settings.recycling, idleWait: 0 }));
   /** The shutdown under way. */
   #stop: Stop | undefined;
 
@@ -167,8 +177,11 @@ export class Server extends NetServer {
    * @throws {TypeError} ERR_LASTCALL_OPTION when the key or the certificate can't be used; then the old ones stay
    */
   setSecureContext(options: SecureContextOptions): void {
-    const tls = this.#tlsServer('setSecureContext');
-    const renewed = renewedContext(this.#settings.tls ?? {}, options);
+    this.#renewContext('setSecureContext', this.#tlsServer('setSecureContext'), options);
+  }
+
+  #renewContext(name: string, tls: TlsServer, options: SecureContextOptions): void {
+    const renewed = renewedContext(this.#settings.tls ?? {}, options, name);
     try {
       tls.setSecureContext(renewed);
     } catch (error) {
@@ -198,29 +211,63 @@ export class Server extends NetServer {
    * @throws {RangeError} ERR_LASTCALL_OPTION for an option out of its range
    */
   drain(filter: ConnectionFilter, options: DrainManyOptions = {}): Promise<DrainSummary> {
-    optionsObject('drain', options, [...DRAIN_OPTIONS, ...WAVE_OPTIONS]);
-    const each = Object.entries(options).filter(([name]) => !(WAVE_OPTIONS as readonly string[]).includes(name));
-    const waves = waveSettings(options);
-    return this.connections.drain(filter, this.#drainSettings(Object.fromEntries(each)), waves);
+    const [each, waves] = this.#drainManySettings('drain', options, WAVE_OPTIONS);
+    return this.connections.drain(filter, each, waves);
   }
 
   /**
-   * Stops accepting, drains every connection, and resolves when nothing is left; nothing keeps the process alive then.
-   * Connections that wait to be accepted are taken in first. Calling it again joins the shutdown under way: the shorter
-   * limits win.
+   * New certificates for new connections, then a drain of every connection that is older. Session tickets stay valid,
+   * unless `ca` or `crl` are given. TLS options that aren't given stay as they were; contexts of `addContext` do, too.
    *
-   * @param options.timeout ms for all of it, lingering included (default 25,000); then what is left is cut
+   * @param tlsOptions as for `setSecureContext`
+   * @param options as for `drain`
+   * @returns what became of the older connections
+   * @throws {TypeError} ERR_LASTCALL_OPTION when the key, the certificate or an option can't be used; nothing changes then
+   * @throws {RangeError} ERR_LASTCALL_OPTION for an option out of its range; nothing changes then
+   */
+  rotate(tlsOptions: SecureContextOptions, options: RotateOptions = {}): Promise<DrainSummary> {
+    const tls = this.#tlsServer('rotate');
+    const [each, waves] = this.#drainManySettings(
+      'rotate',
+      options,
+      WAVE_OPTIONS.filter((name) => name !== 'follow'),
+    );
+    // Node makes new ones for each context, or takes those that the first context was given.
+    const keys = TRUST_OPTIONS.some((name) => name in tlsOptions) ? randomBytes(TICKET_KEYS) : tls.getTicketKeys();
+    this.#renewContext('rotate', tls, tlsOptions);
+    if (tlsOptions.ticketKeys === undefined) tls.setTicketKeys(keys);
+    return this.connections.drain('all', each, waves);
+  }
+
+  /** Whether new connections are wanted: it listens, and no shutdown has begun. For a balancer's health check. */
+  get ready(): boolean {
+    return this.listening && this.#stop === undefined;
+  }
+
+  /**
+   * Stops the server, and resolves when nothing is left; nothing keeps the process alive then.
+   *
+   * `ready` is false at once. For `delay`, all goes on as usual. Then every connection is drained; what waits to be
+   * accepted is taken in and served before the listener is closed. Calling it again joins the shutdown under way: the
+   * shorter limits win.
+   *
+   * @param options.timeout ms for all of it, `delay` and lingering included (default 25,000); then what is left is cut
+   * @param options.delay ms until the drains begin (default 0)
+   * @throws {TypeError} ERR_LASTCALL_OPTION when an option is unknown or of the wrong type
+   * @throws {RangeError} ERR_LASTCALL_OPTION when an option is out of its range
    */
   shutdown(options: ShutdownOptions = {}): Promise<DrainSummary> {
-    const given = drainSettings(options, 'shutdown', { ...this.#settings.drain, timeout: SHUTDOWN_TIMEOUT });
-    const settings = { ...given, budget: given.timeout };
+    const settings = shutdownSettings(options, this.#settings.drain);
     if (this.#stop !== undefined) {
       this.#stop.join(settings);
       return this.#stop.done;
     }
-    const stop = new Stop(this.connections, settings, () => this.#closeListener());
+    // Nobody sends anybody to a server that doesn't listen.
+    const delay = this.listening ? settings.delay : 0;
+    const stop = new Stop(this.connections, { ...settings, delay }, () => this.#closeListener());
     this.#stop = stop;
     stop.run();
+    this.emit('stopping');
     return stop.done;
   }
 
@@ -246,8 +293,19 @@ export class Server extends NetServer {
     });
   }
 
-  #drainSettings(options: DrainOptions): DrainSettings {
-    return drainSettings(options, 'drain', this.#settings.drain);
+  #drainSettings(options: DrainOptions, name = 'drain'): DrainSettings {
+    return drainSettings(options, name, this.#settings.drain);
+  }
+
+  /** What each drain is like, and when it begins. */
+  #drainManySettings(
+    name: string,
+    options: DrainManyOptions,
+    known: readonly (keyof WaveOptions)[],
+  ): [each: DrainSettings, waves: WaveSettings] {
+    optionsObject(name, options, [...DRAIN_OPTIONS, ...known]);
+    const each = Object.entries(options).filter(([key]) => !(known as readonly string[]).includes(key));
+    return [this.#drainSettings(Object.fromEntries(each), name), waveSettings(options, name)];
   }
 
   // ── a connection's way in, and its requests' ────────────────────────────────────────────────────────────────────
@@ -255,8 +313,11 @@ export class Server extends NetServer {
   #accept(raw: Socket): void {
     const connection = new LiveConnection(raw, this.#handshakes.tls !== undefined);
     connection.drainDefaults = this.#settings.drain;
+    connection.limitCounts = this.limits;
     connection.observer = this.#recycler?.watch(connection);
     this.connections.add(connection);
+    const { connections, maxConnections } = this;
+    this.#crowd.entered({ connections, maxConnections, promised: this.#settings.keepAlive.advertise });
     if (!raw.destroyed) this.#handshakes.start(connection, raw);
   }
 

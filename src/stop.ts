@@ -1,25 +1,96 @@
 /**
- * Stopping a server: it takes in what waits in the accept queue, closes the listener, and drains every connection. How
- * one connection is drained is core/shutdown.ts's.
+ * Stopping a server: for a while it goes on as usual, then it takes in what waits in the accept queue, closes the
+ * listener, and drains every connection. How one connection is drained is core/shutdown.ts's.
  */
+import { setMaxListeners } from 'node:events';
 import type { Connection, LiveConnection } from './core/connection.js';
+import { duration, optionRangeError, optionsObject } from './core/options.js';
 import type { Registry } from './core/registry.js';
 import { type DrainReport, type DrainSummary, summarize } from './core/report.js';
-import { type DrainSettings, drain } from './core/shutdown.js';
-import { now } from './core/timing.js';
+import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drain, drainSettings } from './core/shutdown.js';
+import { Alarm, epochNow, now } from './core/timing.js';
+import { drainInWaves, type WaveSettings } from './core/waves.js';
+
+/** Options of `server.shutdown`: those of a drain, and how long everything goes on before. */
+export interface ShutdownOptions extends DrainOptions {
+  /**
+   * ms for all of it, `delay` and lingering included; then what is left is cut (default 25,000: within Kubernetes' 30 s).
+   */
+  timeout?: number;
+  /**
+   * ms in which all is served as usual, new connections and keep-alive included, so that balancers notice that
+   * `server.ready` is false (default 0). A server that isn't listening doesn't wait.
+   */
+  delay?: number;
+}
+
+/** ShutdownOptions with every default in place. */
+export interface ShutdownSettings extends DrainSettings {
+  readonly delay: number;
+}
+
+/** The whole budget of a shutdown, in ms: within Kubernetes' 30 s. */
+export const SHUTDOWN_TIMEOUT = 25_000;
+
+/**
+ * Checks the options of a shutdown and fills in their defaults.
+ *
+ * @param name how the errors call them
+ * @throws {TypeError} ERR_LASTCALL_OPTION when an option is unknown or of the wrong type
+ * @throws {RangeError} ERR_LASTCALL_OPTION when an option is out of its range
+ */
+export function shutdownSettings(
+  options: ShutdownOptions | undefined,
+  defaults: DrainOptions = {},
+  name = 'shutdown',
+): ShutdownSettings {
+  const { delay: given, ...each } = optionsObject(name, options, [...DRAIN_OPTIONS, 'delay']);
+  const settings = drainSettings(each, name, { ...defaults, timeout: SHUTDOWN_TIMEOUT });
+  const delay = duration(`${name}.delay`, given, 0);
+  if (delay > settings.timeout) {
+    throw optionRangeError(`${name}.delay`, `at most ${name}.timeout (${settings.timeout} ms)`, delay);
+  }
+  return { ...settings, delay, budget: settings.timeout };
+}
 
 /** How many event-loop turns without a new connection mean that the accept queue is empty. */
 const QUIET_TURNS = 2;
 
 /**
- * Clients that keep coming must not keep the listener open. An accept queue is first in, first out, and this is the
- * longest that Node asks for (the default `backlog` of listen()): after as many, all that waited when the stop began
- * have been taken in.
+ * Clients that keep coming must not keep the listener open. An accept queue is first in, first out, and Linux makes none
+ * longer than this (net.core.somaxconn) by default: after as many, all that waited when the stop began have been taken in.
  */
-const MAX_QUEUE = 511;
+const MAX_QUEUE = 4_096;
 
-/** The part of the budget that emptying the queue may take. */
-const ACCEPTING_PART = 0.25;
+/**
+ * The part of what is left of the budget that emptying the queue may take. Node accepts one connection in a turn of the
+ * event loop: a process that is starved of CPU needs seconds for hundreds.
+ */
+const ACCEPTING_PART = 0.75;
+
+/**
+ * However short `idleWait` is: as long, in ms, may a connection that was accepted a moment ago take to bring its first
+ * request, which comes two round trips later when it shakes hands.
+ */
+const FIRST_REQUEST_WAIT = 1_000;
+
+/** All of them as soon as they may, but not in one turn of the event loop: those not told yet go on being served. */
+const ALL: WaveSettings = {
+  spread: 0,
+  concurrency: Infinity,
+  signal: undefined,
+  onProgress: undefined,
+  follow: false,
+};
+
+/**
+ * ```
+ * waiting ──► draining ──► stopped
+ * ```
+ * - `waiting`: for `delay`, all goes on as usual.
+ * - `draining`: every connection is, also those that are accepted before the listener is closed.
+ */
+type State = 'waiting' | 'draining' | 'stopped';
 
 /** One stop of a server, from the call to the last closed connection. */
 export class Stop {
@@ -28,12 +99,16 @@ export class Stop {
   readonly #connections: Registry;
   readonly #closeListener: () => Promise<void>;
   readonly #startedAt = now();
-  readonly #reports: Promise<DrainReport>[] = [];
-  #settings: DrainSettings;
+  /** Of connections that were accepted since the drains began. */
+  readonly #later: Promise<DrainReport>[] = [];
+  #state: State = 'waiting';
+  #settings: ShutdownSettings;
   #resolve: (summary: DrainSummary) => void = () => {};
+  #waited: () => void = () => {};
+  readonly #delayed = new Alarm(() => this.#waited());
 
   /** @param closeListener closes the listener, if it is open, and resolves when it and its sockets are closed */
-  constructor(connections: Registry, settings: DrainSettings, closeListener: () => Promise<void>) {
+  constructor(connections: Registry, settings: ShutdownSettings, closeListener: () => Promise<void>) {
     this.#connections = connections;
     this.#settings = settings;
     this.#closeListener = closeListener;
@@ -48,45 +123,105 @@ export class Stop {
   }
 
   /** A second call: the shorter limits win, for each connection. */
-  join(settings: DrainSettings): void {
+  join(settings: ShutdownSettings): void {
     const elapsed = now() - this.#startedAt;
-    if (settings.budget + elapsed < this.#settings.budget) {
-      this.#settings = { ...settings, timeout: settings.timeout + elapsed, budget: settings.budget + elapsed };
-    }
-    for (const connection of this.#connections.live()) void drain(connection, settings);
+    this.#settings = shorter(this.#settings, {
+      ...settings,
+      timeout: settings.timeout + elapsed,
+      budget: settings.budget + elapsed,
+    });
+    expectMany(this.#settings.signal);
+    if (this.#state === 'waiting') {
+      this.#delayed.atMost(now() + settings.delay);
+      this.#waitNoLongerOn(settings.signal);
+    } else void drainInWaves(this.#connections.live(), (connection) => this.#drain(connection), ALL);
   }
 
   async #run(): Promise<DrainSummary> {
-    for (const connection of this.#connections.live()) this.#drain(connection);
-    const onOpen = (connection: Connection): void => this.#drain(connection as LiveConnection);
+    expectMany(this.#settings.signal);
+    if (this.#settings.delay > 0) await this.#wait();
+    this.#state = 'draining';
+    const onOpen = (connection: Connection): void => void this.#later.push(this.#drain(connection as LiveConnection));
     this.#connections.on('open', onOpen);
+    const drained = drainInWaves(this.#connections.live(), (connection) => this.#drain(connection), ALL);
     await this.#emptyAcceptQueue();
     const closed = this.#closeListener();
-    for (let done = 0; done < this.#reports.length; ) {
-      done = this.#reports.length;
-      await Promise.all(this.#reports);
+    const { reports, gone } = await drained;
+    for (let done = -1; done < this.#later.length; ) {
+      done = this.#later.length;
+      await Promise.all(this.#later);
     }
     await closed;
     this.#connections.off('open', onOpen);
-    return summarize(await Promise.all(this.#reports), now() - this.#startedAt);
+    this.#state = 'stopped';
+    return summarize([...reports, ...(await Promise.all(this.#later))], now() - this.#startedAt, { gone });
   }
 
-  /** Of the whole budget, what is left when a connection is accepted. */
-  #drain(connection: LiveConnection): void {
+  #wait(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#waited = () => {
+        this.#delayed.clear();
+        resolve();
+      };
+      this.#delayed.set(this.#startedAt + this.#settings.delay);
+      this.#waitNoLongerOn(this.#settings.signal);
+    });
+  }
+
+  /** What cuts connections cuts the delay, too. */
+  #waitNoLongerOn(signal: AbortSignal | undefined): void {
+    if (signal?.aborted) this.#waited();
+    else signal?.addEventListener('abort', this.#waited, { once: true });
+  }
+
+  /** With what is left of the whole budget. */
+  #drain(connection: LiveConnection): Promise<DrainReport> {
     const elapsed = now() - this.#startedAt;
-    const { timeout, budget } = this.#settings;
-    const left = { timeout: Math.max(0, timeout - elapsed), budget: Math.max(0, budget - elapsed) };
-    this.#reports.push(drain(connection, { ...this.#settings, ...left }));
+    const { timeout, budget, idleWait } = this.#settings;
+    return drain(connection, {
+      ...this.#settings,
+      timeout: Math.max(0, timeout - elapsed),
+      budget: Math.max(0, budget - elapsed),
+      idleWait: idleWait !== undefined && isNew(connection) ? Math.max(idleWait, FIRST_REQUEST_WAIT) : idleWait,
+    });
   }
 
   /** Closing a listener resets the connections that wait in its accept queue: take them in first. */
   async #emptyAcceptQueue(): Promise<void> {
-    const until = now() + this.#settings.budget * ACCEPTING_PART;
-    const enough = this.#reports.length + MAX_QUEUE;
-    for (let quiet = 0; quiet < QUIET_TURNS && this.#reports.length < enough && now() < until; ) {
-      const before = this.#reports.length;
+    const left = this.#startedAt + this.#settings.budget - now();
+    const until = now() + left * ACCEPTING_PART;
+    for (let quiet = 0; quiet < QUIET_TURNS && this.#later.length < MAX_QUEUE && now() < until; ) {
+      const before = this.#later.length;
       await new Promise((resolve) => setImmediate(resolve));
-      quiet = this.#reports.length === before ? quiet + 1 : 0;
+      quiet = this.#later.length === before ? quiet + 1 : 0;
     }
   }
+}
+
+/** Every drain listens to it: that is no leak. */
+function expectMany(signal: AbortSignal | undefined): void {
+  if (signal !== undefined) setMaxListeners(0, signal);
+}
+
+/** Whether its first request may still be on its way: it shakes hands, or it was accepted a moment ago. */
+function isNew({ state, secure, active, served, openedAt }: LiveConnection): boolean {
+  if (state === 'handshaking' && secure) return true;
+  return active === 0 && served === 0 && epochNow() - openedAt < FIRST_REQUEST_WAIT;
+}
+
+/** Of two shutdowns of one server, counted from the same moment: the shorter limits. */
+function shorter(a: ShutdownSettings, b: ShutdownSettings): ShutdownSettings {
+  const idleWait = Math.min(a.idleWait ?? Infinity, b.idleWait ?? Infinity);
+  const signals = [a.signal, b.signal].filter((signal) => signal !== undefined);
+  return {
+    timeout: Math.min(a.timeout, b.timeout),
+    budget: Math.min(a.budget, b.budget),
+    delay: Math.min(a.delay, b.delay),
+    settle: Math.min(a.settle, b.settle),
+    idleWait: a.idleWait === undefined && b.idleWait === undefined ? undefined : idleWait,
+    linger: Math.min(a.linger, b.linger),
+    lingerMax: Math.min(a.lingerMax, b.lingerMax),
+    reason: a.reason || b.reason,
+    signal: signals.length > 1 ? AbortSignal.any(signals) : signals[0],
+  };
 }

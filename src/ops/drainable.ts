@@ -1,13 +1,25 @@
 /** What the operator's tools need of a server: its connections, and ways to drain them. */
 import type { ConnectionFilter } from '../core/filter.js';
+import type { LimitCounts } from '../core/limits.js';
 import type { Registry } from '../core/registry.js';
 import type { DrainSummary } from '../core/report.js';
 import type { DrainOptions } from '../core/shutdown.js';
 import type { WaveOptions } from '../core/waves.js';
+import type { ShutdownOptions } from '../stop.js';
 
-export interface Drainable {
+/** What can be shut down on a signal. */
+export interface Stoppable {
   readonly connections: Registry;
+  shutdown(options?: ShutdownOptions): Promise<DrainSummary>;
+  /** `stopping`: a shutdown has begun, whoever asked for it. */
+  on?(event: 'stopping', listener: () => void): unknown;
+  off?(event: 'stopping', listener: () => void): unknown;
+}
+
+export interface Drainable extends Stoppable {
+  /** Whether new connections are wanted. */
+  readonly ready: boolean;
+  /** How often each limit has fired; servers made elsewhere don't count. */
+  readonly limits?: Readonly<LimitCounts>;
   drain(filter: ConnectionFilter, options?: Omit<DrainOptions, 'signal'> & WaveOptions): Promise<DrainSummary>;
-  shutdown(options?: DrainOptions): Promise<DrainSummary>;
-  closeAllConnections(): void;
 }

@@ -6,6 +6,7 @@ import { expect } from 'chai';
 import { createServer, type DrainSummary } from '../../src/index.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
+import { stall } from '../wire/waiting.js';
 import { eventually, PORTS, Servers, silentClient, thrown } from './support.js';
 
 for (const kind of PORTS) {
@@ -66,6 +67,34 @@ for (const kind of PORTS) {
       await closed;
     });
 
+    it('tells many connections a few per turn of the loop, and serves those that it has not told yet', async () => {
+      const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('served'));
+      const clients = await Promise.all(
+        Array.from({ length: 150 }, async () => {
+          const client = await H1Client.connect({ port, tls });
+          client.transport.socket.once('end', () => client.end());
+          await client.fetch();
+          return client;
+        }),
+      );
+      const connections = [...server.connections];
+      const untold = (): number => connections.filter(({ state }) => state === 'open').length;
+      const stopped = server.shutdown({ idleWait: 2_000 });
+      const left: number[] = [untold()];
+      const requests = clients.map((client) => client.fetch());
+      while (untold() > 0) {
+        await new Promise((resolve) => setImmediate(resolve));
+        left.push(untold());
+      }
+      for (const [i, count] of left.entries()) expect((left[i - 1] ?? connections.length) - count).to.be.at.most(64);
+      for (const { text } of await Promise.all(requests)) expect(text).to.equal('served');
+      await Promise.all(clients.map(async (client) => client.ending === 'open' && (await client.ended())));
+      const summary = await stopped;
+      expect(summary.outcomes).to.deep.equal({ drained: 150, lossy: 0, forced: 0, peer: 0 });
+      expect(summary).to.include({ connections: 150, unserved: 0, aborted: 0 });
+      for (const client of clients) expect(client.transport.wasReset).to.equal(false);
+    });
+
     it('takes no new connections afterwards', async () => {
       const { server, port } = await servers.start(kind);
       await server.shutdown();
@@ -92,24 +121,47 @@ for (const kind of PORTS) {
       });
     }
 
-    it('serves a burst that connects while the loop is stalled', async () => {
-      const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('served'));
-      const burst = spawn(process.execPath, [fileURLToPath(new URL('./burst-client.mjs', import.meta.url))], {
-        env: { ...process.env, PORT: String(port), TLS: tls ? '1' : '', COUNT: '50' },
+    /** A process that connects so many times; resolves when it is about to, with what resolves when it has ended. */
+    const burst = async (port: number, count: number): Promise<() => Promise<string>> => {
+      const child = spawn(process.execPath, [fileURLToPath(new URL('./burst-client.mjs', import.meta.url))], {
+        env: { ...process.env, PORT: String(port), TLS: tls ? '1' : '', COUNT: String(count) },
         stdio: ['ignore', 'pipe', 'inherit'],
       });
       let said = '';
-      burst.stdout.setEncoding('utf8').on('data', (text: string) => {
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
         said += text;
       });
-      const ended = once(burst, 'close');
+      const ended = once(child, 'close');
       await eventually(() => said.includes('connecting'), 'the burst to begin');
-      const until = performance.now() + 400;
-      while (performance.now() < until);
+      return async () => {
+        await ended;
+        return said;
+      };
+    };
+    it('serves a burst that connects while the loop is stalled', async () => {
+      const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('served'));
+      const ended = await burst(port, 50);
+      stall(400);
       await server.shutdown({ idleWait: 2_000 });
-      await ended;
-      expect(said).to.match(/answered 50 of 50/);
+      expect(await ended()).to.match(/answered 50 of 50/);
     });
+
+    if (!tls)
+      it('takes in hundreds that wait to be accepted, though every turn of the loop is slow', async () => {
+        const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('served'));
+        const ended = await burst(port, 400);
+        stall(1_000);
+        let began = performance.now();
+        const slowTurn = (): void => {
+          stall(began + 8 - performance.now());
+          began = performance.now();
+          if (server.listening) setImmediate(slowTurn);
+        };
+        setImmediate(slowTurn);
+        // Node accepts one connection in a turn: that takes more than three seconds.
+        await server.shutdown({ timeout: 10_000, idleWait: 2_000 });
+        expect(await ended()).to.match(/answered 400 of 400/);
+      }).timeout(15_000);
 
     it('closes the listener in time even if clients never stop connecting', async () => {
       const { server, port } = await servers.start(kind, {}, (_req, res) => res.end());

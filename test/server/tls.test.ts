@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect as connectTcp } from 'node:net';
+import { Duplex } from 'node:stream';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { expect } from 'chai';
 import { connectionOf } from '../../src/index.js';
@@ -99,6 +100,33 @@ describe('TLS', () => {
     });
     expect(error).to.be.instanceOf(Error);
     socket.destroy();
+  });
+
+  it('takes a ClientHello of many kilobytes, in one piece or byte by byte', async () => {
+    const { port } = await servers.start('TLS', {}, (_req, res) => res.end('ok'));
+    const others = Array.from({ length: 200 }, (_, i) => `protocol-${i}-${'x'.repeat(40)}`);
+    for (const pieces of ['one piece', 'single bytes'] as const) {
+      const tcp = connectTcp({ port, host: '127.0.0.1', noDelay: true });
+      const underTls = new Duplex({
+        read: () => {},
+        write: (bytes: Buffer, _encoding, done) => {
+          if (pieces === 'one piece') tcp.write(bytes);
+          else for (const byte of bytes) tcp.write(Buffer.from([byte]));
+          done();
+        },
+      });
+      tcp.on('data', (bytes) => underTls.push(bytes));
+      const client = connectTls({
+        socket: underTls,
+        rejectUnauthorized: false,
+        ALPNProtocols: [...others, 'http/1.1'],
+      });
+      client.write('GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+      const [answer] = (await once(client, 'data')) as [Buffer];
+      expect(answer.toString(), pieces).to.match(/^HTTP\/1\.1 200 OK/);
+      client.destroy();
+      tcp.destroy();
+    }
   });
 
   describe('handshakes that fail', () => {

@@ -1,0 +1,370 @@
+/** Real processes that are sent real signals: what their clients get, and how they end. */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
+import { createServer, onSignals } from '../../src/index.js';
+import { defaultSignals } from '../../src/ops/signals.js';
+import { endAll, type Running, start } from '../cli/process.js';
+import { thrown } from '../server/support.js';
+import { H1Client } from '../wire/h1-client.js';
+import { H2Client } from '../wire/h2-client.js';
+
+const SERVER = fileURLToPath(new URL('./signals/server.ts', import.meta.url));
+const CLUSTER = fileURLToPath(new URL('./signals/cluster.ts', import.meta.url));
+const TSX = ['--import', 'tsx'];
+
+interface Serving {
+  readonly process: Running;
+  readonly port: number;
+  readonly second: number;
+}
+
+function run(env: NodeJS.ProcessEnv): Running {
+  return start(process.execPath, [...TSX, SERVER], env);
+}
+
+async function serving(options: string, env: NodeJS.ProcessEnv = {}): Promise<Serving> {
+  const child = run({ OPTIONS: options, ...env });
+  const [, port, second] = await child.says(/serving (\d+) ?(\d*) \n/);
+  return { process: child, port: Number(port), second: Number(second) };
+}
+
+const connect = (port: number): Promise<H1Client> => H1Client.connect({ port, tls: false });
+
+/** A client with a request in flight. */
+async function asking(child: Running, port: number, path: string): Promise<H1Client> {
+  const client = await connect(port);
+  client.transport.socket.once('end', () => client.end());
+  client.request({ path });
+  await child.says(new RegExp(`request ${path}\n`));
+  return client;
+}
+
+describe('onSignals', function () {
+  this.timeout(20_000);
+  afterEach(endAll);
+
+  it('SIGTERM: serves as usual for the delay, drains, exits with 0', async () => {
+    const { process: child, port } = await serving('{ signals: { SIGTERM: { delay: 500 } } }');
+    const h1 = await connect(port);
+    const h2 = await H2Client.connect({ port, tls: false });
+    child.signal('SIGTERM');
+    await child.says(/SIGTERM drain\nstopping, ready false\n/);
+    const late = await connect(port);
+    expect((await h1.fetch()).connectionHas('close')).to.equal(false);
+    expect((await late.fetch()).connectionHas('close')).to.equal(false);
+    await h2.fetch();
+    expect(h2.goaways).to.deep.equal([]);
+    await h2.until(() => h2.goaways.length > 0, 'GOAWAY');
+    const slow = [late, h1].map((client) => client.fetch({ path: '/slow/100' }));
+    for (const response of await Promise.all(slow)) expect(response.connectionHas('close')).to.equal(true);
+    for (const client of [h1, h2, late]) client.end();
+    expect(await child.ended).to.include({ code: 0, stderr: '' });
+  });
+
+  it('SIGINT: drains at once, and exits with 0', async () => {
+    const { process: child, port } = await serving('{}');
+    const client = await asking(child, port, '/slow/300');
+    const began = performance.now();
+    child.signal('SIGINT');
+    expect((await client.response()).connectionHas('close')).to.equal(true);
+    expect((await child.ended).code).to.equal(0);
+    expect(performance.now() - began).to.be.below(2_000);
+  });
+
+  it('a second signal cuts; exit code 1', async () => {
+    const { process: child, port } = await serving('{}');
+    const client = await asking(child, port, '/slow/60000');
+    child.signal('SIGTERM');
+    await child.says(/SIGTERM drain/);
+    child.signal('SIGINT');
+    expect(await client.ended()).to.equal('reset');
+    const { code, stdout } = await child.ended;
+    expect(stdout).to.match(/SIGINT cut\n/);
+    expect(code).to.equal(1);
+  });
+
+  it('the timeout cuts; exit code 1', async () => {
+    const { process: child, port } = await serving('{ timeout: 400, signals: { SIGTERM: { delay: 100 } } }');
+    const client = await asking(child, port, '/slow/60000');
+    child.signal('SIGTERM');
+    expect(await client.ended()).to.equal('reset');
+    expect((await child.ended).code).to.equal(1);
+  });
+
+  it('nothing is connected: a second signal changes nothing, exit code 0', async () => {
+    const { process: child } = await serving('{}');
+    child.signal('SIGTERM');
+    await child.says(/SIGTERM drain/);
+    child.signal('SIGTERM');
+    expect((await child.ended).code).to.equal(0);
+  });
+
+  it('a request that crosses the close: exit code 2', async () => {
+    const { process: child, port } = await serving('{ signals: { SIGTERM: { delay: 0, idleWait: 0 } } }');
+    const client = await connect(port);
+    await client.fetch();
+    child.signal('SIGTERM');
+    expect(await client.ended()).to.equal('fin');
+    client.request({ path: '/late' });
+    client.end();
+    const { code, stdout } = await child.ended;
+    expect(stdout).not.to.contain('/late');
+    expect(code).to.equal(2);
+  });
+
+  describe('cleanup', () => {
+    it('runs when nothing is connected any more, one after the other, with the summary', async () => {
+      const { process: child, port } = await serving(`{ cleanup: [
+        async ({ served, outcomes }) => { await new Promise((done) => setTimeout(done, 200)); say('first ' + served + ' ' + outcomes.drained); },
+        () => say('then'),
+      ] }`);
+      const client = await asking(child, port, '/slow/200');
+      child.signal('SIGINT');
+      await client.response();
+      const { code, stdout } = await child.ended;
+      expect(stdout).to.match(/first 1 1\nthen\n$/);
+      expect(code).to.equal(0);
+    });
+
+    it('is told when what the budget had left is over, then the process ends; exit code 3', async () => {
+      const { process: child } = await serving(`{ timeout: 1500, cleanup: (summary, signal) => new Promise(() => {
+        say('cleaning'); const at = performance.now();
+        signal.addEventListener('abort', () => say('over after ' + Math.round(performance.now() - at)));
+      }) }`);
+      child.signal('SIGINT');
+      const [, after] = await child.says(/over after (\d+)\n/);
+      expect(Number(after)).to.be.within(1_200, 1_800);
+      expect((await child.ended).code).to.equal(3);
+    });
+
+    it('has a second even if the drain has used up the budget', async () => {
+      const { process: child, port } =
+        await serving(`{ timeout: 100, signals: { SIGTERM: { delay: 0 } }, cleanup: async () => {
+        await new Promise((done) => setTimeout(done, 500)); say('clean');
+      } }`);
+      const client = await asking(child, port, '/slow/60000');
+      child.signal('SIGTERM');
+      const { code, stdout } = await child.ended;
+      expect(stdout).to.match(/clean\n$/);
+      expect(code).to.equal(1);
+      client.destroy();
+    });
+
+    it('that fails is told on stderr, the next one runs; exit code 3', async () => {
+      const { process: child } = await serving(
+        "{ cleanup: [() => { throw new Error('database gone'); }, () => say('next')] }",
+      );
+      child.signal('SIGINT');
+      const { code, stdout, stderr } = await child.ended;
+      expect(stderr).to.match(/a cleanup failed: Error: database gone/);
+      expect(stdout).to.match(/next\n$/);
+      expect(code).to.equal(3);
+    });
+
+    it('is cut by a second signal', async () => {
+      const { process: child } = await serving('{ cleanup: () => { say("hangs"); return new Promise(() => {}); } }');
+      child.signal('SIGINT');
+      await child.says(/hangs/);
+      child.signal('SIGINT');
+      expect((await child.ended).code).to.equal(3);
+    });
+  });
+
+  describe('during start-up', () => {
+    it('before the server listens: cleans up and exits with 0', async () => {
+      const child = run({ LISTEN: 'never', OPTIONS: '{ cleanup: () => say("clean") }' });
+      await child.says(/starting/);
+      child.signal('SIGTERM');
+      const { code, stdout } = await child.ended;
+      expect(stdout)
+        .to.match(/clean\n$/)
+        .and.not.contain('after all');
+      expect(code).to.equal(0);
+    });
+
+    it('while listen() is pending: never listens, exits with 0', async () => {
+      const child = run({ LISTEN: 'pending' });
+      const { code, stdout } = await child.ended;
+      expect(stdout)
+        .to.match(/SIGTERM drain/)
+        .and.not.contain('after all');
+      expect(code).to.equal(0);
+    });
+  });
+
+  it('several servers: the process ends when the last one is drained', async () => {
+    const { process: child, port, second } = await serving('{ signals: { SIGTERM: { delay: 0 } } }', { LISTEN: 'two' });
+    const slow = await connect(second);
+    slow.transport.socket.once('end', () => slow.end());
+    slow.request();
+    await child.says(/request of the second\n/);
+    const quick = await asking(child, port, '/slow/200');
+    child.signal('SIGTERM');
+    expect((await slow.response()).text).to.equal('second');
+    const { code, stdout } = await child.ended;
+    expect(stdout).not.to.contain('warning');
+    expect(code).to.equal(0);
+    quick.destroy();
+  });
+
+  it('warns of another listener for the same signal, once', async () => {
+    const { process: child } = await serving('{}', { BEFORE: "process.on('SIGTERM', () => say('mine'))" });
+    await child.says(/warning LASTCALL_SIGNAL_LISTENER: another listener for SIGTERM exists/);
+    child.signal('SIGTERM');
+    await child.says(/SIGTERM drain/);
+    child.signal('SIGTERM');
+    const { stdout } = await child.ended;
+    expect(stdout.match(/LASTCALL_SIGNAL_LISTENER/g)).to.have.length(1);
+  });
+
+  it('warns of one that was added later, when the signal comes', async () => {
+    const { process: child } = await serving('{}', {
+      BEFORE: "setTimeout(() => { process.on('SIGINT', () => {}); say('added'); }, 50)",
+    });
+    await child.says(/added/);
+    child.signal('SIGINT');
+    const { stdout } = await child.ended;
+    expect(stdout).to.match(/LASTCALL_SIGNAL_LISTENER: another listener for SIGINT/);
+  });
+
+  it('does not warn when it is alone', async () => {
+    const { process: child } = await serving('{}');
+    child.signal('SIGINT');
+    expect((await child.ended).stdout).not.to.contain('warning');
+  });
+
+  it('a signal set to false is left alone; another one can be added', async () => {
+    const { process: child } = await serving('{ signals: { SIGTERM: false, SIGHUP: { delay: 0 } } }');
+    child.signal('SIGHUP');
+    const { stdout, code } = await child.ended;
+    expect(stdout).to.match(/SIGHUP drain/);
+    expect(code).to.equal(0);
+    const left = await serving('{ signals: { SIGTERM: false } }');
+    left.process.signal('SIGTERM');
+    expect((await left.process.ended).code).to.equal(null);
+  });
+
+  it('the function it returns takes the listeners off', async () => {
+    const child = run({ LISTEN: 'disposed' });
+    await child.says(/serving 0\n/);
+    child.signal('SIGTERM');
+    const { code, stdout } = await child.ended;
+    expect(code).to.equal(null);
+    expect(stdout).not.to.contain('drain');
+  });
+
+  it('drains as PID 1', async function () {
+    const unshare = ['unshare', '--pid', '--fork', '--kill-child'];
+    if (spawnSync(unshare[0] ?? '', [...unshare.slice(1), 'true']).status !== 0) this.skip();
+    // unshare ignores SIGTERM while it waits; its child, PID 1 there, gets the signal by its own number here.
+    const child = start(unshare[0] ?? '', [...unshare.slice(1), process.execPath, ...TSX, SERVER], {
+      OPTIONS: `(say('pid ' + process.pid), { signals: { SIGTERM: { delay: 0 } } })`,
+    });
+    const [, port] = await child.says(/pid 1\n(?:.*\n)*serving (\d+) /);
+    const client = await asking(child, Number(port), '/slow/300');
+    const { stdout } = spawnSync('pgrep', ['-P', String(child.pid)], { encoding: 'utf8' });
+    process.kill(Number(stdout), 'SIGTERM');
+    expect((await client.response()).text).to.equal('slow');
+    expect((await child.ended).code).to.equal(0);
+  });
+
+  describe('in a node:cluster worker', () => {
+    const cluster = async (env: NodeJS.ProcessEnv = {}): Promise<Serving & { readonly worker: number }> => {
+      const child = start(process.execPath, [...TSX, CLUSTER], env);
+      const [, port, worker] = await child.says(/serving (\d+) (\d+) \n/);
+      return { process: child, port: Number(port), second: 0, worker: Number(worker) };
+    };
+
+    for (const [name, env] of [
+      ['', {}],
+      [', and one whose server is adopted', { ADOPT: 'yes' }],
+    ] as const)
+      it(`the primary's worker.disconnect() drains, cleans up and ends it with 0${name}`, async () => {
+        const { process: child, port } = await cluster(env);
+        const client = await asking(child, port, '/slow/500');
+        const idle = await connect(port);
+        await idle.fetch();
+        child.signal('SIGUSR2');
+        await child.says(/disconnect drain/);
+        const last = await idle.fetch();
+        expect(last.connectionHas('close')).to.equal(true);
+        idle.end();
+        expect((await client.response()).text).to.equal('slow');
+        const { stdout } = await child.ended;
+        expect(stdout).to.match(/cleanup, 2 served, undefined\nworker ended with 0, after a disconnect\n$/);
+      });
+
+    it('worker.disconnect() drains without onSignals, too', async () => {
+      const { process: child, port } = await cluster({ ON_SIGNALS: 'off' });
+      const client = await asking(child, port, '/slow/500');
+      child.signal('SIGUSR2');
+      expect((await client.response()).connectionHas('close')).to.equal(true);
+      expect((await child.ended).stdout).to.match(/worker ended with 0, after a disconnect\n$/);
+    });
+
+    it('so does a worker that disconnects itself; the primary knows that it was meant', async () => {
+      const { process: child, port } = await cluster();
+      const client = await asking(child, port, '/leave');
+      await client.response();
+      const { stdout } = await child.ended;
+      expect(stdout)
+        .to.match(/disconnect drain/)
+        .and.match(/worker ended with 0, after a disconnect\n$/);
+    });
+
+    it('SIGTERM to the worker serves on for the delay, then drains it', async () => {
+      const { process: child, port, worker } = await cluster();
+      process.kill(worker, 'SIGTERM');
+      await child.says(/SIGTERM drain/);
+      const client = await connect(port);
+      expect((await client.fetch()).connectionHas('close')).to.equal(false);
+      expect((await client.fetch({ path: '/slow/400' })).connectionHas('close')).to.equal(true);
+      client.end();
+      expect((await child.ended).stdout).to.match(/worker ended with 0/);
+    });
+  });
+
+  it('has defaults for every platform', () => {
+    expect(defaultSignals(25_000, 'linux', true)).to.deep.equal({ SIGTERM: { delay: 5_000 }, SIGINT: { idleWait: 0 } });
+    expect(defaultSignals(10_000, 'linux', false)).to.deep.equal({
+      SIGTERM: { delay: 2_000 },
+      SIGINT: { idleWait: 1_000 },
+    });
+    expect(defaultSignals(undefined, 'win32', true)).to.deep.equal({
+      SIGTERM: { delay: 5_000 },
+      SIGINT: { idleWait: 0 },
+      SIGBREAK: { idleWait: 0 },
+    });
+  });
+
+  const bad: [options: object, name: RegExp][] = [
+    [{ singals: {} }, /unknown option onSignals\.singals/],
+    [{ signals: { SIGTERM: { dealy: 1 } } }, /unknown option onSignals\.signals\.SIGTERM\.dealy/],
+    [{ signals: { SIGTERM: { delay: -1 } } }, /onSignals\.signals\.SIGTERM\.delay must be at least 0/],
+    [{ signals: { SIGTERM: true } }, /onSignals\.signals\.SIGTERM must be an object or false/],
+    [{ signals: { SIGKILL: {} } }, /onSignals\.signals\.SIGKILL must be a signal that can be caught/],
+    [
+      { timeout: 4_000, signals: { SIGTERM: { delay: 5_000 } } },
+      /onSignals\.signals\.SIGTERM\.delay must be at most .*timeout \(4000 ms\), got 5000/,
+    ],
+    [{ timeout: 'long' }, /onSignals\.timeout/],
+    [{ cleanup: 'database' }, /onSignals\.cleanup must be a function or an array of functions/],
+    [{ onSignal: 1 }, /onSignals\.onSignal must be a function/],
+  ];
+  for (const [options, message] of bad) {
+    it(`refuses ${JSON.stringify(options)}, and listens to nothing`, async () => {
+      const listeners = process.listenerCount('SIGTERM');
+      const error = await thrown(() => onSignals(createServer({ cleartext: true }), options));
+      expect(error.code).to.equal('ERR_LASTCALL_OPTION');
+      expect(error.message).to.match(message);
+      expect(process.listenerCount('SIGTERM')).to.equal(listeners);
+    });
+  }
+
+  it('refuses a signal that no system has', async () => {
+    const signals = { SIGTREM: {} } as object;
+    const error = await thrown(() => onSignals(createServer({ cleartext: true }), { signals }));
+    expect(error.message).to.match(/onSignals\.signals\.SIGTREM/);
+  });
+});

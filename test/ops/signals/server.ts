@@ -1,0 +1,54 @@
+/**
+ * A process that serves and ends by signals, as its OPTIONS (JavaScript) say. It answers /slow/MS after that time,
+ * anything else at once, and writes what happens to stdout.
+ */
+import { pbkdf2 } from 'node:crypto';
+import type { AddressInfo } from 'node:net';
+import { createServer, onSignals, type SignalOptions } from '../../../src/index.js';
+
+const { OPTIONS = '{}', BEFORE = '', LISTEN = 'yes' } = process.env;
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+const evaluate = (text: string): unknown => new Function('say', 'process', `return (${text})`)(say, process);
+
+const server = createServer({ cleartext: true }, (req, res) => {
+  const [, what, ms] = req.url?.split('/') ?? [];
+  if (what === 'slow') setTimeout(() => res.end('slow'), Number(ms));
+  else res.end('ok');
+  say(`request ${req.url}`);
+});
+process.on('warning', (warning) => say(`warning ${(warning as Error & { code?: string }).code}: ${warning.message}`));
+server.on('stopping', () => say(`stopping, ready ${server.ready}`));
+if (BEFORE !== '') evaluate(BEFORE);
+const dispose = onSignals(server, {
+  onSignal: (cause, step) => say(`${cause} ${step}`),
+  ...(evaluate(OPTIONS) as SignalOptions),
+});
+
+const second = createServer({ cleartext: true }, (_req, res) => {
+  second.once('stopping', () => setTimeout(() => res.end('second'), 600));
+  say('request of the second');
+});
+if (LISTEN === 'two') {
+  onSignals(second, evaluate(OPTIONS) as SignalOptions);
+  await new Promise<void>((resolve) => second.listen(0, '127.0.0.1', resolve));
+}
+const portOf = ({ address }: { address(): unknown }): number => (address() as AddressInfo).port;
+if (LISTEN === 'never') {
+  say('starting');
+  setTimeout(() => say('started after all'), 30_000);
+} else if (LISTEN === 'pending') {
+  // The lookup of the name waits for a thread.
+  for (let i = 0; i < 8; i++) pbkdf2('', '', 100_000, 64, 'sha512', () => {});
+  server.listen(0, 'localhost', () => say('listening after all'));
+  process.kill(process.pid, 'SIGTERM');
+} else if (LISTEN === 'disposed') {
+  dispose();
+  server.listen(0, '127.0.0.1', () => say(`serving ${process.listenerCount('SIGTERM')}`));
+} else {
+  server.listen(0, '127.0.0.1', () => {
+    const ports = [server, ...(LISTEN === 'two' ? [second] : [])].map((each) =>
+      portOf({ address: () => each.address() }),
+    );
+    say(`serving ${ports.join(' ')} `);
+  });
+}
