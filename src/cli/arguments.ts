@@ -1,6 +1,12 @@
-/** The command line of `lastcall`: what it may say, and what that means. Doing it is left to serve.ts. */
-import { parseArgs } from 'node:util';
+/**
+ * The command line of `lastcall`: which command it names, and what `serve` may say. What `list` and `drain` may say is
+ * operator-arguments.ts's; doing it is left to serve.ts and operate.ts.
+ */
+import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { SHUTDOWN_TIMEOUT } from '../stop.js';
 import { CliError, firstLine } from './error.js';
+import { type DrainArguments, drainArguments, type ListArguments, listArguments } from './operator-arguments.js';
+import { USAGE } from './usage.js';
 
 export interface ServeArguments {
   /** Path of the module to serve; `undefined`: the built-in app. */
@@ -12,76 +18,97 @@ export interface ServeArguments {
   readonly tls: { readonly key: string; readonly cert: string } | undefined;
   /** Port of the operator endpoint, 0: any free one; `undefined`: none. */
   readonly operator: number | undefined;
+  /** ms between SIGTERM and the drain. */
+  readonly delay: number;
 }
 
 export type Command =
-  | { readonly name: 'help' }
+  | { readonly name: 'help'; readonly text: string }
   | { readonly name: 'version' }
-  | { readonly name: 'serve'; readonly arguments: ServeArguments };
+  | { readonly name: 'serve'; readonly arguments: ServeArguments }
+  | { readonly name: 'list'; readonly arguments: ListArguments }
+  | { readonly name: 'drain'; readonly arguments: DrainArguments };
 
-export const USAGE = `usage: lastcall serve [APP] [options]
+const GENERAL = {
+  help: { type: 'boolean', short: 'h' },
+  version: { type: 'boolean', short: 'v' },
+} as const;
 
-Serves HTTP/1.1 and HTTP/2 on one TLS port. APP is a module whose default export
-is a (req, res) listener, such as an Express app; without it, a demo.
+const SERVE = {
+  ...GENERAL,
+  port: { type: 'string' },
+  host: { type: 'string' },
+  key: { type: 'string' },
+  cert: { type: 'string' },
+  operator: { type: 'string' },
+  delay: { type: 'string' },
+} as const;
 
-options:
-  --port PORT       port to listen on (default 8443; 0: any free one)
-  --host HOST       address to listen on (default 127.0.0.1; 0.0.0.0: all)
-  --key FILE        private key, PEM; without it and --cert, a self-signed
-  --cert FILE       certificate chain, PEM; made at start, kept in memory
-  --operator PORT   port of the operator endpoint on 127.0.0.1: list and drain
-                    connections (default 8400; 0: any free one; off: none)
-  --help            this text
-  --version         the version
+const OPERATE = { ...GENERAL, operator: { type: 'string' }, json: { type: 'boolean' } } as const;
 
-Ctrl-C or SIGTERM: no new connections, every open one is drained, exit.
-A second one cuts what is left.
-`;
+const DRAIN = {
+  ...OPERATE,
+  spread: { type: 'string' },
+  concurrency: { type: 'string' },
+  follow: { type: 'boolean' },
+  timeout: { type: 'string' },
+  'idle-wait': { type: 'string' },
+  settle: { type: 'string' },
+  linger: { type: 'string' },
+  'linger-max': { type: 'string' },
+  reason: { type: 'string' },
+  'no-wait': { type: 'boolean' },
+} as const;
 
 /**
  * Reads the arguments after the program's name.
  *
  * @throws {CliError} when they make no sense
+ * @throws {FilterSyntaxError} when a filter doesn't
  */
 export function parseCommand(args: readonly string[]): Command {
-  const { values, positionals } = parse(args);
-  if (values.help) return { name: 'help' };
-  if (values.version) return { name: 'version' };
-  const [command, app, ...rest] = positionals;
-  if (command === undefined) return { name: 'help' };
-  if (command !== 'serve') throw new CliError(`unknown command '${command}' (there is: serve; see lastcall --help)`);
-  if (rest.length > 0) throw new CliError(`serve takes one app, got ${rest.length + 1}`);
-  return {
-    name: 'serve',
-    arguments: {
-      app,
-      host: values.host ?? '127.0.0.1',
-      port: portOf('--port', values.port ?? '8443'),
-      tls: tlsFiles(values.key, values.cert),
-      operator: values.operator === 'off' ? undefined : portOf('--operator', values.operator ?? '8400', ' or off'),
-    },
-  };
+  const [command, ...rest] = args;
+  switch (command) {
+    case 'serve': {
+      const { values, positionals } = parse(command, rest, SERVE);
+      return asked(command, values) ?? { name: command, arguments: serveArguments(values, positionals) };
+    }
+    case 'list': {
+      const { values, positionals } = parse(command, rest, OPERATE);
+      return asked(command, values) ?? { name: command, arguments: listArguments(values, positionals) };
+    }
+    case 'drain': {
+      const { values, positionals } = parse(command, rest, DRAIN);
+      return asked(command, values) ?? { name: command, arguments: drainArguments(values, positionals) };
+    }
+    default: {
+      const { values, positionals } = parse(undefined, args, GENERAL);
+      const [unknown] = positionals;
+      if (unknown !== undefined)
+        throw new CliError(`unknown command '${unknown}' (there are serve, list and drain; see lastcall --help)`);
+      return asked('general', values) ?? { name: 'help', text: USAGE.general };
+    }
+  }
 }
 
-function parse(args: readonly string[]) {
+/** What was asked instead of doing it. */
+function asked(about: keyof typeof USAGE, values: { help?: boolean; version?: boolean }): Command | undefined {
+  if (values.help) return { name: 'help', text: USAGE[about] };
+  return values.version ? { name: 'version' } : undefined;
+}
+
+function parse<Options extends NonNullable<ParseArgsConfig['options']>>(
+  command: string | undefined,
+  args: readonly string[],
+  options: Options,
+) {
   try {
-    return parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        port: { type: 'string' },
-        host: { type: 'string' },
-        key: { type: 'string' },
-        cert: { type: 'string' },
-        operator: { type: 'string' },
-        help: { type: 'boolean', short: 'h' },
-        version: { type: 'boolean', short: 'v' },
-      },
-    });
+    return parseArgs({ args: [...args], allowPositionals: true, options });
   } catch (error) {
     const { code, message } = error as { code?: string; message: string };
     if (code === undefined || !code.startsWith('ERR_PARSE_ARGS')) throw error;
-    throw new CliError(`${sentence(message)} (see lastcall --help)`);
+    const help = command === undefined ? 'lastcall --help' : `lastcall ${command} --help`;
+    throw new CliError(`${sentence(message)} (see ${help})`);
   }
 }
 
@@ -91,10 +118,33 @@ function sentence(message: string): string {
   return first.charAt(0).toLowerCase() + first.slice(1);
 }
 
+function serveArguments(
+  values: { port?: string; host?: string; key?: string; cert?: string; operator?: string; delay?: string },
+  [app, ...rest]: readonly string[],
+): ServeArguments {
+  if (rest.length > 0) throw new CliError(`serve takes one app, got ${rest.length + 1}`);
+  return {
+    app,
+    host: values.host ?? '127.0.0.1',
+    port: portOf('--port', values.port ?? '8443'),
+    tls: tlsFiles(values.key, values.cert),
+    operator: values.operator === 'off' ? undefined : portOf('--operator', values.operator ?? '8400', ' or off'),
+    delay: delayOf(values.delay ?? '5000'),
+  };
+}
+
 function portOf(option: string, text: string, orElse = ''): number {
   const port = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
   if (!(port <= 65_535)) throw new CliError(`${option} must be a port from 0 to 65535${orElse}, got '${text}'`);
   return port;
+}
+
+function delayOf(text: string): number {
+  const delay = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(delay <= SHUTDOWN_TIMEOUT)) {
+    throw new CliError(`--delay must be from 0 to ${SHUTDOWN_TIMEOUT} ms, all that a shutdown may take, got '${text}'`);
+  }
+  return delay;
 }
 
 function tlsFiles(key: string | undefined, cert: string | undefined): ServeArguments['tls'] {

@@ -7,6 +7,7 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'no such file',
   EACCES: 'permission denied',
   EISDIR: 'it is a directory',
+  ECONNREFUSED: 'connection refused',
   EADDRINUSE: 'already in use',
   EADDRNOTAVAIL: 'not an address of this machine',
   ENOTFOUND: 'no such host',

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /** The `lastcall` command: runs what the arguments ask for; a mistake is one line on stderr and exit code 1. */
 import { readFileSync } from 'node:fs';
-import { parseCommand, USAGE } from './arguments.js';
+import { FilterSyntaxError } from '../core/filter-text.js';
+import { type Command, parseCommand } from './arguments.js';
 
 function version(): string {
   const file = new URL('../../package.json', import.meta.url);
@@ -13,14 +14,29 @@ function explainsItself(error: unknown): error is Error {
   return error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_LASTCALL_');
 }
 
+async function run(command: Command): Promise<void> {
+  switch (command.name) {
+    case 'help':
+      process.stdout.write(command.text);
+      return;
+    case 'version':
+      process.stdout.write(`${version()}\n`);
+      return;
+    case 'serve':
+      return (await import('./serve.js')).serve(command.arguments);
+    case 'list':
+      return (await import('./operate.js')).list(command.arguments);
+    case 'drain':
+      return (await import('./operate.js')).drain(command.arguments);
+  }
+}
+
 try {
-  const command = parseCommand(process.argv.slice(2));
-  if (command.name === 'help') process.stdout.write(USAGE);
-  else if (command.name === 'version') process.stdout.write(`${version()}\n`);
-  else await (await import('./serve.js')).serve(command.arguments);
+  await run(parseCommand(process.argv.slice(2)));
 } catch (error) {
   if (!explainsItself(error)) throw error;
   process.stderr.write(`lastcall: ${error.message}\n`);
+  if (error instanceof FilterSyntaxError) process.stderr.write(`${error.excerpt}\n`);
   // An application that was loaded may hold the process.
   process.exit(1);
 }

@@ -4,41 +4,38 @@ import type { AddressInfo } from 'node:net';
 import { createServer, type Server } from '../index.js';
 import { type OperatorEndpoint, startOperator } from '../ops/operator.js';
 import { onSignals } from '../ops/signals.js';
-import { formatCount, formatSummary } from '../ops/text.js';
+import { formatCount, formatDuration, formatSummary } from '../ops/text.js';
 import { loadApp } from './app.js';
 import type { ServeArguments } from './arguments.js';
 import { makeCertificate, readCertificate } from './certificate.js';
 import { demo } from './demo.js';
 import { CliError, reasonOf } from './error.js';
 
-/** How Ctrl-C treats idle HTTP/1.1 connections, in ms: on a terminal somebody waits. */
-const IDLE_WAIT = { terminal: 0, otherwise: 1_000 };
-
 /**
  * Serves until a signal ends the process.
  *
  * @throws {CliError} when it can't start
  */
-export async function serve({ app, host, port, tls, operator: operatorPort }: ServeArguments): Promise<void> {
+export async function serve({ app, host, port, tls, operator: operatorPort, delay }: ServeArguments): Promise<void> {
   let operator: OperatorEndpoint | undefined;
-  const given = tls && readCertificate(tls);
-  const listener = app === undefined ? demo(() => operator?.url) : await loadApp(app);
-  const certificate = given ?? (await makeCertificate(host));
-  const server = createServer(certificate, listener);
-
-  await listen(server, port, host);
+  const certificate = (tls && readCertificate(tls)) ?? (await makeCertificate(host));
+  const server = createServer(certificate);
   onSignals(server, {
-    signals: { SIGINT: { idleWait: process.stdin.isTTY ? IDLE_WAIT.terminal : IDLE_WAIT.otherwise }, SIGTERM: {} },
-    onSignal(signal, step) {
-      if (signal === 'SIGINT' && process.stderr.isTTY) process.stderr.write('\n');
+    signals: { SIGTERM: { delay } },
+    onSignal(cause, step) {
+      if (cause === 'SIGINT' && process.stderr.isTTY) process.stderr.write('\n');
       const open = formatCount(server.connections.size, 'connection');
-      print(step === 'drain' ? `draining ${open}; once more cuts them` : `cutting ${open}`);
+      const wait = cause === 'SIGTERM' && delay > 0 && server.listening ? ` in ${formatDuration(delay)}` : '';
+      print(step === 'drain' ? `draining ${open}${wait}; once more cuts them` : `cutting ${open}`);
     },
-    async onDone(summary) {
+    async cleanup(summary) {
       await operator?.close();
       print(formatSummary(summary).trimEnd());
     },
   });
+  // Applications may take long to load: a signal ends that, too.
+  server.on('request', app === undefined ? demo(() => operator?.url) : await loadApp(app));
+  await listen(server, port, host);
   if (operatorPort !== undefined) operator = await operatorOn(operatorPort);
   announce();
 
@@ -90,7 +87,8 @@ function whatToTry(url: string, operator: string | undefined, selfSigned: boolea
     commands.push(
       [`curl ${operator}`, 'the live connections'],
       [`curl -X POST ${operator}/connections/ID/drain`, 'drain one, the rest go on'],
-      [`curl -X POST ${operator}/drain`, 'drain all'],
+      [`curl -X POST '${operator}/drain?filter=proto=h2'`, 'drain those'],
+      [`curl -X POST '${operator}/drain?filter=all'`, 'drain all'],
     );
   }
   const width = Math.max(...commands.map(([command]) => command.length));

@@ -1,18 +1,22 @@
 /**
  * The operator endpoint: a small HTTP server on loopback that lists the connections of a server and drains them, one by
- * id or all. It stands on plain `node:http`, so that it answers whatever state the server is in. What the text looks
- * like is text.ts's, who may ask is operator-guard.ts's.
+ * id, those that a filter names, or all. It stands on plain `node:http`, so that it answers whatever state the server is
+ * in. What a query asks for is operator-query.ts's, how an answer is sent operator-reply.ts's, what the text looks like
+ * text.ts's, who may ask operator-guard.ts's.
  */
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Connection } from '../core/connection.js';
+import { FilterSyntaxError } from '../core/filter-text.js';
 import type { DrainReport, DrainSummary } from '../core/report.js';
-import { type DrainOptions, drainSettings, gracefulShutdown } from '../core/shutdown.js';
+import { gracefulShutdown } from '../core/shutdown.js';
 import type { Drainable } from './drainable.js';
 import { refusal } from './operator-guard.js';
+import { drainManyQuery, drainOneQuery, listQuery } from './operator-query.js';
+import { type Answer, Reply } from './operator-reply.js';
 import { type RequestTarget, targetOf } from './target.js';
-import { formatConnections, formatReport, formatSummary } from './text.js';
+import { formatConnections, formatLimits, formatReport, formatSummary } from './text.js';
 
 export interface OperatorEndpoint {
   /** Where it listens, e.g. `http://127.0.0.1:8400`. */
@@ -27,13 +31,17 @@ const KEPT_REPORTS = 100;
 /** How long answers under way may take when the endpoint closes, in ms. */
 const CLOSE_GRACE = 500;
 
-const HELP = `GET  /connections            the live connections
+const HELP = `GET  /ready                  200 while new connections are wanted, else 503
+GET  /connections            the live connections, or ?filter=FILTER
 GET  /connections/ID         one of them
 POST /connections/ID/drain   drain one, answer with its report when it is closed
-POST /drain                  drain all, answer with a summary
+POST /drain?filter=FILTER    drain those, answer with a summary; ?filter=all for all
 GET  /reports                the drains started here, latest first
+GET  /limits                 how often each limit has fired
 
-POST takes ?timeout= ?idleWait= ?settle= ?linger= (ms) ?reason= and ?wait=0 (don't wait for the end).
+FILTER: conditions that must all hold, such as tag.tenant=acme+age>1h+proto=h2
+POST takes ?timeout= ?idleWait= ?settle= ?linger= ?lingerMax= (10s, or ms) ?reason= ?wait=0 (don't wait for the end),
+/drain also ?spread= ?concurrency= ?follow and ?progress (tells how far it is).
 JSON with ?json or "Accept: application/json".
 `;
 
@@ -42,14 +50,6 @@ interface Started {
   readonly drain: string;
   readonly startedAt: string;
   result?: DrainReport | DrainSummary;
-}
-
-/** An answer in both its forms. */
-interface Answer {
-  readonly status?: number;
-  readonly allow?: string;
-  readonly text: string;
-  readonly json: unknown;
 }
 
 /**
@@ -77,17 +77,22 @@ export async function startOperator(server: Drainable, port = 8400): Promise<Ope
 export function operatorListener(server: Drainable): (req: IncomingMessage, res: ServerResponse) => void {
   const started: Started[] = [];
 
-  async function answer(req: IncomingMessage, { path, query }: RequestTarget): Promise<Answer> {
+  async function answer(req: IncomingMessage, { path, query }: RequestTarget, reply: Reply): Promise<Answer> {
     const [collection, id, action, ...rest] = path.split('/').slice(1);
     if (rest.length > 0) return notFound(path);
     if (collection === '' && id === undefined) {
-      return get(req, () => ({
-        text: `${formatConnections([...server.connections])}\n${HELP}`,
-        json: connectionsJson(server),
-      }));
+      return get(req, () => {
+        const { text, json } = list(query);
+        return { text: `${text}\n${HELP}`, json };
+      });
     }
-    if (collection === 'connections' && id === undefined) {
-      return get(req, () => ({ text: formatConnections([...server.connections]), json: connectionsJson(server) }));
+    if (collection === 'connections' && id === undefined) return get(req, () => list(query));
+    if (collection === 'ready' && id === undefined) {
+      return get(req, () => ({
+        status: server.ready ? 200 : 503,
+        text: server.ready ? 'ready\n' : 'not ready\n',
+        json: { ready: server.ready },
+      }));
     }
     if (collection === 'reports' && id === undefined) {
       return get(req, () => ({
@@ -95,9 +100,10 @@ export function operatorListener(server: Drainable): (req: IncomingMessage, res:
         json: { drains: started },
       }));
     }
-    if (collection === 'drain' && id === undefined) {
-      return post(req, () => drainAll(query));
+    if (collection === 'limits' && id === undefined) {
+      return get(req, () => ({ text: formatLimits(server.limits), json: { limits: server.limits ?? {} } }));
     }
+    if (collection === 'drain' && id === undefined) return post(req, () => drainMany(query, reply));
     if (collection === 'connections' && (action === undefined || action === 'drain')) {
       const conn = /^\d{1,15}$/.test(id ?? '') ? server.connections.get(Number(id)) : undefined;
       if (conn === undefined) return problem(404, `no connection ${id} is open`);
@@ -108,14 +114,23 @@ export function operatorListener(server: Drainable): (req: IncomingMessage, res:
     return notFound(path);
   }
 
+  function list(query: URLSearchParams): Answer {
+    const connections = server.connections.select(listQuery(query).filter);
+    return { text: formatConnections(connections), json: { connections: connections.map(connectionJson) } };
+  }
+
   function drainOne(conn: Connection, query: URLSearchParams): Promise<Answer> {
-    const options = drainOptions(query);
+    const options = drainOneQuery(query);
     return follow(`connection ${conn.id}`, gracefulShutdown(conn, options), query);
   }
 
-  function drainAll(query: URLSearchParams): Promise<Answer> {
-    const options = drainOptions(query);
-    return follow('all connections', server.drain('all', options), query);
+  function drainMany(query: URLSearchParams, reply: Reply): Promise<Answer> {
+    const { what, options } = drainManyQuery(query);
+    const name = what.text === 'all' ? 'all connections' : what.text;
+    const told = query.has('progress') ? { onProgress: reply.progress } : {};
+    // Who waits for the end and leaves has changed their mind: what has begun goes on, and nothing more begins.
+    const waited = query.get('wait') === '0' ? {} : { signal: reply.left };
+    return follow(name, server.drain(what.filter, { ...options, ...waited, ...told }), query);
   }
 
   async function follow(
@@ -124,34 +139,37 @@ export function operatorListener(server: Drainable): (req: IncomingMessage, res:
     query: URLSearchParams,
   ): Promise<Answer> {
     const entry: Started = { drain, startedAt: new Date().toISOString() };
-    started.unshift(entry);
-    started.length = Math.min(started.length, KEPT_REPORTS);
     const ended = running.then((result) => {
       entry.result = result;
       return result;
     });
-    if (query.get('wait') === '0') return { status: 202, text: `draining ${drain}; see /reports\n`, json: entry };
-    const result = await ended;
+    if (query.get('wait') === '0') {
+      // A filter and options that contradict each other are told in the same turn.
+      await Promise.race([ended, new Promise(setImmediate)]);
+      remember(entry);
+      return { status: 202, text: `draining ${drain}; see /reports\n`, json: entry };
+    }
+    remember(entry);
+    const result = await ended.catch((error: unknown) => {
+      started.splice(started.indexOf(entry), 1);
+      throw error;
+    });
     return { text: resultText(result), json: result };
+  }
+
+  function remember(entry: Started): void {
+    started.unshift(entry);
+    started.length = Math.min(started.length, KEPT_REPORTS);
   }
 
   return (req, res) => {
     req.resume();
     const target = targetOf(req);
     const wantsJson = target.query.has('json') || /\bapplication\/json\b/.test(req.headers.accept ?? '');
+    const reply = new Reply(res, wantsJson);
     const refused = refusal(req);
-    const answered = refused === undefined ? answer(req, target) : Promise.resolve(problem(403, refused));
-    void answered
-      .catch((error: unknown) => fromError(error))
-      .then(({ status = 200, allow, text, json }) => {
-        if (allow !== undefined) res.setHeader('allow', allow);
-        res.writeHead(status, {
-          'content-type': wantsJson ? 'application/json' : 'text/plain; charset=utf-8',
-          'cache-control': 'no-store',
-          'x-content-type-options': 'nosniff',
-        });
-        res.end(wantsJson ? `${JSON.stringify(json, null, 2)}\n` : text);
-      });
+    const answered = refused === undefined ? answer(req, target, reply) : Promise.resolve(problem(403, refused));
+    void answered.catch((error: unknown) => fromError(error)).then((answer) => reply.end(answer));
   };
 }
 
@@ -178,24 +196,14 @@ function notAllowed({ method }: IncomingMessage, allow: string): Answer {
   };
 }
 
-/** Options that are out of their range are the caller's mistake; anything else is ours. */
+/** A filter that can't be parsed and options out of their range are the caller's mistake; anything else is ours. */
 function fromError(error: unknown): Answer {
   const { code, message } = error as { code?: string; message: string };
-  return problem(code === 'ERR_LASTCALL_OPTION' ? 400 : 500, message);
-}
-
-const DURATIONS = ['timeout', 'idleWait', 'settle', 'linger', 'lingerMax'] as const;
-const FLAGS = ['json', 'wait'];
-
-/** Drain options from a query; a key that means nothing is a typo and refused. */
-function drainOptions(query: URLSearchParams): DrainOptions {
-  const given: Record<string, unknown> = {};
-  for (const [key, value] of query) {
-    if (FLAGS.includes(key)) continue;
-    given[key] = (DURATIONS as readonly string[]).includes(key) && value !== '' ? Number(value) : value;
+  if (error instanceof FilterSyntaxError) {
+    const { excerpt, position } = error;
+    return { status: 400, text: `${message}\n${excerpt}\n`, json: { error: message, position } };
   }
-  drainSettings(given);
-  return given;
+  return problem(code === 'ERR_LASTCALL_OPTION' ? 400 : 500, message);
 }
 
 function connectionJson(conn: Connection) {
@@ -214,10 +222,6 @@ function connectionJson(conn: Connection) {
     served,
     tags: Object.fromEntries(conn.tags),
   };
-}
-
-function connectionsJson(server: Drainable) {
-  return { connections: [...server.connections].map(connectionJson) };
 }
 
 function resultText(result: DrainReport | DrainSummary): string {

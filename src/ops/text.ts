@@ -1,6 +1,9 @@
 /** Connections, reports and summaries as plain text for a terminal. */
 import type { Connection } from '../core/connection.js';
+import type { LimitCounts } from '../core/limits.js';
 import type { DrainReport, DrainSummary, RequestCounts } from '../core/report.js';
+import { epochNow } from '../core/timing.js';
+import type { DrainProgress } from '../core/waves.js';
 
 /** A duration for people: `8 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`. */
 export function formatDuration(ms: number): string {
@@ -25,7 +28,7 @@ export function printable(text: string): string {
 
 export function formatConnections(connections: readonly Connection[]): string {
   if (connections.length === 0) return 'no connections\n';
-  const at = Date.now();
+  const at = epochNow();
   const head = ['ID', 'PROTOCOL', 'STATE', 'PEER', 'AGE', 'IDLE', 'ACTIVE', 'SERVED', 'TAGS'];
   return table([
     head,
@@ -55,6 +58,20 @@ function table(rows: readonly (readonly string[])[]): string {
   return rows.map((row) => `${line(row).trimEnd()}\n`).join('');
 }
 
+/** How far the drains of several connections are, in a line. */
+export function formatProgress({ total, draining, outcomes, waiting, gone }: DrainProgress): string {
+  const over = Object.values(outcomes).reduce((sum, count) => sum + count, 0);
+  const left = gone > 0 ? `, ${gone} gone by themselves` : '';
+  return `${over} of ${formatCount(total, 'connection')} done, ${draining} draining, ${waiting} waiting${left}\n`;
+}
+
+/** Limits that have fired, a line each. */
+export function formatLimits(limits: Readonly<LimitCounts> | undefined): string {
+  const fired = Object.entries(limits ?? {}).filter(([, count]) => count > 0);
+  if (fired.length === 0) return 'no limit has fired\n';
+  return table([['LIMIT', 'FIRED'], ...fired.map(([limit, count]) => [limit, String(count)])]);
+}
+
 /** One drain, in a paragraph. */
 export function formatReport(report: DrainReport): string {
   const { id, protocol, outcome, duration, phases, rtt } = report;
@@ -82,10 +99,11 @@ function formatCounts(counts: Readonly<RequestCounts>): string {
 
 /** What a drain of several connections came to; reports of what went wrong below it. */
 export function formatSummary(summary: DrainSummary): string {
-  const { connections, outcomes, duration, notDrained } = summary;
-  if (connections === 0) return 'no connections to drain\n';
+  const { connections, outcomes, left, gone, duration, notDrained } = summary;
+  if (connections + left + gone === 0) return 'no connections to drain\n';
   const others = Object.entries(outcomes).filter(([outcome, count]) => outcome !== 'drained' && count > 0);
-  const but = others.map(([outcome, count]) => `, ${count} ${outcome}`).join('');
+  const also = Object.entries({ 'left alone': left, 'gone by themselves': gone }).filter(([, count]) => count > 0);
+  const but = [...others, ...also].map(([what, count]) => `, ${count} ${what}`).join('');
   return (
     `${outcomes.drained} of ${formatCount(connections, 'connection')} drained${but}, in ${formatDuration(duration)}; ` +
     `requests: ${formatCounts(summary)}\n${notDrained.map(formatReport).join('')}`

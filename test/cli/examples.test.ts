@@ -28,6 +28,19 @@ describe('the examples', function () {
     expect((await clock.ended).stdout).to.match(/retry: 500\n\n$/);
   });
 
+  it('adopted.js: an Express app whose connections move on', async () => {
+    const adopted = node(example('adopted.js'), '0');
+    const [, url] = await adopted.says(/(http:\S+)/);
+    expect((await curl(`${url}/`).ended).stdout).to.equal('hello\n');
+    const events = curl(`${url}/events`);
+    await events.says(/data: hello/);
+    expect((await curl('--request', 'POST', `${url}/move`).ended).stdout).to.equal('on their way\n');
+    await adopted.says(/connections: 0/);
+    adopted.signal('SIGINT');
+    expect((await events.ended).stdout).to.match(/retry: 500\n\n$/);
+    expect((await adopted.ended).stdout).to.contain('served: 1,');
+  });
+
   it('tenants.js: moves one tenant away', async () => {
     const tenants = node(example('tenants.js'), '0');
     const [, url] = await tenants.says(/(http:\S+)/);

@@ -37,12 +37,27 @@ describe('lastcall at the command line', function () {
   afterEach(endAll);
 
   const mistakes: [name: string, args: () => string[], line: RegExp][] = [
-    ['an unknown command', () => ['drain'], /unknown command 'drain'/],
+    ['an unknown command', () => ['drian'], /unknown command 'drian' \(there are serve, list and drain/],
+    ['an option without a command', () => ['--port', '1'], /unknown option '--port' \(see lastcall --help\)/],
+    ['an unknown flag of drain', () => ['drain', 'all', '--sprad', '1s'], /'--sprad' \(see lastcall drain --help\)/],
+    ['nothing to drain', () => ['drain'], /say what to drain: the id of a connection, a filter, or all/],
+    ['a time that is none', () => ['drain', 'all', '--spread', 'soon'], /--spread must be a time .*got 'soon'/],
+    ['a count that is none', () => ['drain', 'all', '--concurrency', '0'], /--concurrency must be a whole number/],
+    ['waves of one connection', () => ['drain', '7', '--spread', '1s'], /--spread is for several .* 7 is one/],
+    ['an endpoint that is none', () => ['list', '--operator', 'here'], /--operator must be a port .*got 'here'/],
+    ['an endpoint over TLS', () => ['list', '--operator', 'https://x'], /--operator must be a port/],
+    [
+      'an endpoint that is not there',
+      () => ['list', '--operator', '1'],
+      /no operator endpoint answers at http:\/\/127\.0\.0\.1:1: connection refused/,
+    ],
     ['an unknown flag', () => ['serve', '--prot', '1'], /unknown option '--prot'/],
     ['a flag without its value', () => ['serve', '--port'], /'--port <value>' argument missing/],
     ['two apps', () => ['serve', 'a.js', 'b.js'], /serve takes one app, got 2/],
     ['a port that is none', () => ['serve', '--port', 'http'], /--port must be a port from 0 to 65535, got 'http'/],
     ['a port out of range', () => ['serve', '--port', '65536'], /--port must be a port/],
+    ['a delay that is none', () => ['serve', '--delay', '5s'], /--delay must be from 0 to 25000 ms, .*, got '5s'/],
+    ['a delay over the budget', () => ['serve', '--delay', '25001'], /--delay must be from 0 to 25000 ms/],
     [
       'an operator port that is none',
       () => ['serve', '--operator', 'on'],
@@ -96,6 +111,17 @@ describe('lastcall at the command line', function () {
     });
   }
 
+  for (const command of ['list', 'drain']) {
+    it(`points at the character where the filter of ${command} is wrong`, async () => {
+      const { code, stdout, stderr } = await lastcall(command, 'age>1h', 'tenant=acme').ended;
+      const [line, excerpt, pointer, ...rest] = stderr.split('\n');
+      expect(line).to.match(/^lastcall: filter: unknown field "tenant" .* at character 8$/);
+      expect([excerpt, pointer, ...rest]).to.deep.equal(['age>1h tenant=acme', '       ^', '']);
+      expect(stdout).to.equal('');
+      expect(code).to.equal(1);
+    });
+  }
+
   describe('with a port in use', () => {
     const taken = createServer();
     before(async () => {
@@ -120,9 +146,16 @@ describe('lastcall at the command line', function () {
   });
 
   it('explains itself with --help, and without a command', async () => {
-    for (const args of [['--help'], ['serve', '--help'], []]) {
+    for (const [args, usage] of [
+      [['--help'], /^usage: lastcall serve .*\n +lastcall list .*\n +lastcall drain /],
+      [[], /^usage: lastcall serve /],
+      [['serve', '--help'], /^usage: lastcall serve [\s\S]*--cert FILE/],
+      [['list', '--help'], /^usage: lastcall list [\s\S]*--operator WHERE[\s\S]*FILTER: /],
+      [['drain', '-h'], /^usage: lastcall drain [\s\S]*--spread TIME[\s\S]*FILTER: [\s\S]*Exit code: 0/],
+    ] as const) {
       const { code, stdout } = await lastcall(...args).ended;
-      expect(stdout).to.match(/^usage: lastcall serve/);
+      expect(stdout).to.match(usage);
+      for (const line of stdout.split('\n')) expect(line.length).to.be.at.most(90);
       expect(code).to.equal(0);
     }
   });

@@ -46,6 +46,10 @@ export class Running {
     }));
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   signal(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
   }
@@ -65,7 +69,8 @@ export class Running {
 
 const running = new Set<Running>();
 
-function start(command: string, args: readonly string[], env?: NodeJS.ProcessEnv): Running {
+/** Starts a program that `endAll` ends. */
+export function start(command: string, args: readonly string[], env?: NodeJS.ProcessEnv): Running {
   const started = new Running(command, args, env);
   running.add(started);
   void started.ended.then(() => running.delete(started));

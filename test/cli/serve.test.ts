@@ -1,4 +1,7 @@
 /** `lastcall serve` as somebody meets it who types the commands that it prints. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import {
   ask,
@@ -7,6 +10,7 @@ import {
   curl,
   endAll,
   type Listed,
+  lastcall,
   listing,
   type Serving,
   serve,
@@ -109,7 +113,7 @@ describe('lastcall serve', function () {
   it('drains all and goes on serving', async () => {
     const clients = [curl('--http1.1', `${serving.url}/slow?ms=500`), curl('--http2', `${serving.url}/slow?ms=500`)];
     await listing(serving.operator, (all) => busy(all, 2));
-    const { body } = await ask(`${serving.operator}/drain`, 'POST');
+    const { body } = await ask(`${serving.operator}/drain?filter=all`, 'POST');
     expect(body).to.match(/^2 of 2 connections drained, in .*; requests: 2 served\n$/);
     for (const { code } of await Promise.all(clients.map(({ ended }) => ended))) expect(code).to.equal(0);
     await fetched(`${serving.url}/`);
@@ -118,19 +122,32 @@ describe('lastcall serve', function () {
 
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     it(`answers what is in flight after ${signal}, then exits with 0`, async () => {
-      const clients = [curl('--http1.1', `${serving.url}/slow?ms=700`), curl('--http2', `${serving.url}/slow?ms=700`)];
-      await listing(serving.operator, (all) => busy(all, 2));
-      serving.process.signal(signal);
+      const prompt = await serve('--delay', '0');
+      const clients = [curl('--http1.1', `${prompt.url}/slow?ms=700`), curl('--http2', `${prompt.url}/slow?ms=700`)];
+      await listing(prompt.operator, (all) => busy(all, 2));
+      prompt.process.signal(signal);
       for (const { code, stdout } of await Promise.all(clients.map(({ ended }) => ended))) {
         expect(code).to.equal(0);
         expect(stdout).to.match(/^answered after 700 ms/);
       }
-      const { code, stdout, stderr } = await serving.process.ended;
-      expect(stdout).to.match(/draining 2 connections.*\n2 of 2 connections drained, in .*; requests: 2 served\n$/);
+      const { code, stdout, stderr } = await prompt.process.ended;
+      expect(stdout).to.match(/draining 2 connections;.*\n2 of 2 connections drained, in .*; requests: 2 served\n$/);
       expect(stderr).to.equal('');
       expect(code).to.equal(0);
     });
   }
+
+  it('serves on for --delay after SIGTERM, not ready, then drains', async () => {
+    const patient = await serve('--delay', '700');
+    expect(await ask(`${patient.operator}/ready`)).to.include({ status: 200, body: 'ready\n' });
+    const began = performance.now();
+    patient.process.signal('SIGTERM');
+    await patient.process.says(/draining 0 connections in 700 ms; once more cuts them\n/);
+    expect(await ask(`${patient.operator}/ready`)).to.include({ status: 503, body: 'not ready\n' });
+    expect(await fetched('--http1.1', `${patient.url}/`)).to.match(/^http\/1\.1, connection/);
+    expect((await patient.process.ended).code).to.equal(0);
+    expect(performance.now() - began).to.be.at.least(700);
+  });
 
   it('takes the echo of a Ctrl-C, as npm sends it, for the same one', async () => {
     const underNpm = await serveIn({ npm_lifecycle_event: 'start' });
@@ -161,6 +178,22 @@ describe('lastcall serve', function () {
       expect(ended.code).not.to.equal(0);
       expect(ended.stdout).to.equal('');
     }
+  });
+
+  it('ends in order when the signal comes while the app still loads', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'lastcall-'));
+    const app = join(folder, 'slow.mjs');
+    writeFileSync(
+      app,
+      "console.log('loading'); await new Promise((done) => setTimeout(done, 60_000)); export default () => {};\n",
+    );
+    const starting = lastcall('serve', app, '--port', '0', '--operator', 'off');
+    await starting.says(/loading/);
+    starting.signal('SIGTERM');
+    const { code, stdout } = await starting.ended;
+    rmSync(folder, { recursive: true });
+    expect(stdout).to.match(/draining 0 connections; .*\nno connections to drain\n$/);
+    expect(code).to.equal(0);
   });
 
   it('exits with 0 when nothing is connected', async () => {

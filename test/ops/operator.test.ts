@@ -2,7 +2,7 @@
 
 import { once } from 'node:events';
 import { Agent, get, type IncomingMessage, request } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { expect } from 'chai';
 import { connectionOf, createServer, type Server } from '../../src/index.js';
 import { type OperatorEndpoint, startOperator } from '../../src/ops/operator.js';
@@ -23,8 +23,9 @@ async function read(req: ReturnType<typeof request>): Promise<Answer> {
 describe('the operator endpoint', () => {
   let server: Server;
   let operator: OperatorEndpoint;
-  /** Its connections are kept alive. */
+  /** Their connections are kept alive. */
   let agent: Agent;
+  let others: Agent[];
 
   beforeEach(async () => {
     server = createServer({ cleartext: true }, (req, res) => {
@@ -35,10 +36,11 @@ describe('the operator endpoint', () => {
     await once(server, 'listening');
     operator = await startOperator(server, 0);
     agent = new Agent({ keepAlive: true });
+    others = [];
   });
 
   afterEach(async () => {
-    agent.destroy();
+    for (const each of [agent, ...others]) each.destroy();
     server.closeAllConnections();
     await server.shutdown();
     await operator.close();
@@ -51,11 +53,30 @@ describe('the operator endpoint', () => {
   };
 
   /** Opens a kept-alive connection to the server and tells its id. */
-  const open = async (): Promise<number> => {
+  const open = async (through = agent): Promise<number> => {
     const known = new Set([...server.connections].map(({ id }) => id));
-    await read(get({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', agent, path: '/' }));
+    const { port } = server.address() as AddressInfo;
+    await read(get({ port, host: '127.0.0.1', agent: through, path: '/' }));
     return [...server.connections].find(({ id }) => !known.has(id))?.id ?? 0;
   };
+
+  /** Opens one more, beside those that are open. */
+  const openAnother = (): Promise<number> => {
+    const another = new Agent({ keepAlive: true });
+    others.push(another);
+    return open(another);
+  };
+
+  it('shows how often each limit has fired', async () => {
+    expect((await ask('/limits')).body).to.equal('no limit has fired\n');
+    const { port } = server.address() as AddressInfo;
+    const broken = connect(port, '127.0.0.1').on('error', () => {});
+    broken.end('NONSENSE\r\n\r\n');
+    broken.resume();
+    await once(broken, 'close');
+    expect((await ask('/limits')).body).to.equal('LIMIT      FIRED\nmalformed  1\n');
+    expect(JSON.parse((await ask('/limits?json')).body).limits).to.deep.equal(server.limits);
+  });
 
   it('listens on loopback only', () => {
     expect(operator.url).to.match(/^http:\/\/127\.0\.0\.1:\d+$/);
@@ -69,6 +90,16 @@ describe('the operator endpoint', () => {
     expect(body).to.match(/^ID +PROTOCOL +STATE +PEER +AGE +IDLE +ACTIVE +SERVED +TAGS\n/);
     expect(body).to.match(new RegExp(`\\n${id} +http/1\\.1 +open +127\\.0\\.0\\.1:\\d+ .* 0 +1 +tenant=acme\\n`));
     expect(body).to.contain('POST /connections/ID/drain');
+  });
+
+  it('answers /ready with 200, and with 503 as soon as the server is being shut down', async () => {
+    expect(await ask('/ready')).to.include({ status: 200, body: 'ready\n' });
+    const stopped = server.shutdown({ delay: 10_000 });
+    expect(await ask('/ready')).to.include({ status: 503, body: 'not ready\n' });
+    expect(JSON.parse((await ask('/ready?json')).body)).to.deep.equal({ ready: false });
+    void server.shutdown();
+    await stopped;
+    expect((await ask('/ready')).status).to.equal(503);
   });
 
   for (const [name, path, headers] of [
@@ -110,7 +141,7 @@ describe('the operator endpoint', () => {
     const hanging = get({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', agent, path: '/hang' });
     hanging.on('error', () => {});
     await once(server, 'request');
-    const { body } = await ask('/drain?json&idleWait=0&timeout=50', 'POST');
+    const { body } = await ask('/drain?filter=all&json&idleWait=0&timeout=50ms', 'POST');
     expect(JSON.parse(body))
       .to.include({ aborted: 1 })
       .and.to.have.nested.property('notDrained[0].cut[0].path', '/hang');
@@ -128,11 +159,19 @@ describe('the operator endpoint', () => {
     ['/connections/all/drain', 'POST', 404, /no connection all is open/],
     ['/drain', 'GET', 405, /GET is not allowed here, POST is/],
     ['/connections', 'DELETE', 405, /DELETE is not allowed here, GET is/],
-    ['/drain?timeuot=1', 'POST', 400, /unknown option drain\.timeuot/],
-    ['/drain?timeout=soon', 'POST', 400, /drain\.timeout must be a number/],
-    ['/drain?timeout=', 'POST', 400, /drain\.timeout must be a number/],
-    ['/drain?idleWait=-1', 'POST', 400, /drain\.idleWait must be at least 0 ms/],
-    ['/drain?signal=x', 'POST', 400, /drain\.signal must be an AbortSignal/],
+    ['/drain', 'POST', 400, /filter is missing: say what to drain, such as \?filter=tag\.tenant=acme, or \?filter=all/],
+    ['/drain?filter=all&timeuot=1', 'POST', 400, /unknown option drain\.timeuot/],
+    ['/drain?filter=all&timeout=soon', 'POST', 400, /drain\.timeout must be a number of milliseconds, got "soon"/],
+    ['/drain?filter=all&timeout=', 'POST', 400, /drain\.timeout must be a number/],
+    ['/drain?filter=all&idleWait=-1', 'POST', 400, /drain\.idleWait must be at least 0 ms/],
+    ['/drain?filter=all&signal=x', 'POST', 400, /drain\.signal must be an AbortSignal/],
+    ['/drain?filter=all&spread=-1', 'POST', 400, /drain\.spread must be at least 0 ms/],
+    ['/drain?filter=all&concurrency=few', 'POST', 400, /drain\.concurrency must be a number, got "few"/],
+    ['/drain?filter=all&concurrency=0', 'POST', 400, /drain\.concurrency must be a whole number from 1/],
+    ['/drain?filter=all&follow=maybe', 'POST', 400, /drain\.follow must be a boolean/],
+    ['/drain?filter=sample=50%25&follow', 'POST', 400, /drain\.follow must be false when the filter takes a sample/],
+    ['/drain?filter=sample=50%25&follow&wait=0', 'POST', 400, /drain\.follow must be false/],
+    ['/connections?filtre=all', 'GET', 400, /unknown parameter filtre \(known: filter, json\)/],
   ];
   for (const [path, method, status, message] of wrong) {
     it(`answers ${method} ${path} with ${status} and drains nothing`, async () => {
@@ -148,6 +187,89 @@ describe('the operator endpoint', () => {
     });
   }
 
+  const wrongFilters: [filter: string, position: number, message: RegExp][] = [
+    ['age>1h tenant=acme', 7, /^filter: unknown field "tenant" \(known: proto, tag\.NAME, addr/],
+    ['age>soon', 4, /^filter: age takes a duration such as 500ms, 90s, 1h30m or 2d, not "soon"/],
+    ['addr=10.0.0.0/99', 5, /^filter: addr/],
+    ['', 0, /^filter: it is empty/],
+  ];
+  for (const [filter, position, message] of wrongFilters) {
+    it(`points at the character where the filter "${filter}" is wrong, and drains nothing`, async () => {
+      const id = await open();
+      for (const [path, method] of [
+        [`/drain?filter=${encodeURIComponent(filter)}`, 'POST'],
+        [`/connections?filter=${encodeURIComponent(filter)}`, 'GET'],
+      ] as const) {
+        const { status, body } = await ask(path, method);
+        expect(status).to.equal(400);
+        const [line, excerpt, pointer] = body.split('\n');
+        expect(line).to.match(message);
+        expect([excerpt, pointer]).to.deep.equal([filter, `${' '.repeat(position)}^`]);
+        const json = JSON.parse((await ask(path, method, { accept: 'application/json' })).body);
+        expect(json).to.include({ position }).and.to.have.property('error').that.matches(message);
+      }
+      expect(server.connections.get(id)?.state).to.equal('open');
+    });
+  }
+
+  it('lists the connections that a filter names', async () => {
+    const [one, other] = [await openAnother(), await openAnother()];
+    server.connections.get(one)?.tags.set('tenant', 'other');
+    const ids = async (filter: string): Promise<number[]> => {
+      const { body } = await ask(`/connections?json&filter=${filter}`);
+      return JSON.parse(body).connections.map((connection: { id: number }) => connection.id);
+    };
+    expect(await ids('tag.tenant=acme+proto=h1')).to.deep.equal([other]);
+    expect(await ids('tag.tenant=acme,other')).to.deep.equal([one, other]);
+    expect(await ids('proto=h2')).to.deep.equal([]);
+    expect((await ask('/connections?filter=proto=h2')).body).to.equal('no connections\n');
+  });
+
+  it('drains the connections that a filter names, and leaves the others', async () => {
+    const [one, other] = [await openAnother(), await openAnother()];
+    server.connections.get(one)?.tags.set('tenant', 'other');
+    const { body } = await ask('/drain?filter=tag.tenant=other&spread=10ms&concurrency=1&idleWait=0', 'POST');
+    expect(body).to.match(/^1 of 1 connection drained, in /);
+    expect(server.connections.get(one)).to.equal(undefined);
+    expect(server.connections.get(other)?.state).to.equal('open');
+    expect((await ask('/reports')).body).to.match(/^\S+ tag\.tenant=other\n1 of 1/);
+  });
+
+  it('says so when a filter names no connection', async () => {
+    const id = await open();
+    expect((await ask('/drain?filter=proto=h2', 'POST')).body).to.equal('no connections to drain\n');
+    expect(server.connections.get(id)?.state).to.equal('open');
+  });
+
+  for (const [form, accept, line] of [
+    ['text', 'text/plain', /^\d of 4 connections done, \d draining, \d waiting$/],
+    ['JSON', 'application/json', /^\{"progress":\{"total":4,"draining":\d,.*\}$/],
+  ] as const) {
+    it(`tells with ?progress how far it is, as ${form}, before the summary`, async () => {
+      for (let i = 0; i < 4; i++) await openAnother();
+      const { body } = await ask('/drain?filter=all&spread=2500ms&idleWait=0&progress', 'POST', { accept });
+      const lines = body.trim().split('\n');
+      expect(lines.length).to.be.within(2, 4);
+      for (const told of lines.slice(0, -1)) expect(told).to.match(line);
+      expect(lines.at(-1)).to.match(/^4 of 4 connections drained, in |"connections":4/);
+    }).timeout(10_000);
+  }
+
+  it('begins no more drains when whoever waits for them leaves', async () => {
+    for (let i = 0; i < 3; i++) await openAnother();
+    const req = request(`${operator.url}/drain?filter=all&spread=3s&idleWait=0`, {
+      method: 'POST',
+      agent: false,
+    }).end();
+    req.on('error', () => {});
+    await once(server.connections, 'close');
+    req.destroy();
+    let report = '';
+    while (!/left alone/.test(report)) report = (await ask('/reports')).body;
+    expect(report).to.match(/1 of 1 connection drained, 2 left alone, in /);
+    expect(server.connections.size).to.equal(2);
+  });
+
   const strangers: [name: string, headers: Record<string, string>][] = [
     ['a host name that was made to resolve to loopback', { host: 'evil.example' }],
     ['the same with a port', { host: 'evil.example:8400' }],
@@ -162,7 +284,7 @@ describe('the operator endpoint', () => {
       const id = await open();
       for (const [path, method] of [
         ['/connections', 'GET'],
-        ['/drain?idleWait=0', 'POST'],
+        ['/drain?filter=all&idleWait=0', 'POST'],
       ] as const) {
         const { status, body } = await ask(path, method, headers);
         expect(status).to.equal(403);

@@ -1,0 +1,110 @@
+/**
+ * What the query of a request to the operator endpoint asks for. A parameter that means nothing is a typo, and refused:
+ * nothing is drained then.
+ */
+import { parseDuration } from '../core/duration-text.js';
+import type { ConnectionFilter } from '../core/filter.js';
+import { parseFilter } from '../core/filter-text.js';
+import { ERR_OPTION } from '../core/options.js';
+import { type DrainOptions, drainSettings } from '../core/shutdown.js';
+import { type WaveOptions, waveSettings } from '../core/waves.js';
+
+/** How an answer is given, whatever is asked. */
+const FORM = ['json'];
+
+/** How the end of a drain is waited for. */
+const WAITING = ['wait', 'progress'];
+
+const DURATIONS = ['timeout', 'idleWait', 'settle', 'linger', 'lingerMax', 'spread'];
+const COUNTS = ['concurrency'];
+const FLAGS = ['follow'];
+
+/** The parameters of waves; every other one is of each single drain. */
+const OF_WAVES = ['spread', 'concurrency', 'follow'];
+
+/** A filter, and what to call it in an answer. */
+export interface NamedFilter {
+  readonly text: string;
+  readonly filter: ConnectionFilter;
+}
+
+/**
+ * The connections that a list is limited to: all, without `filter`.
+ *
+ * @throws {FilterSyntaxError} ERR_LASTCALL_FILTER
+ * @throws {TypeError} ERR_LASTCALL_OPTION for an unknown parameter
+ */
+export function listQuery(query: URLSearchParams): NamedFilter {
+  refuseUnknown(query, ['filter']);
+  const text = query.get('filter') ?? 'all';
+  return { text, filter: parseFilter(text) };
+}
+
+/**
+ * What to drain, and how; `all` has to be said.
+ *
+ * @throws {FilterSyntaxError} ERR_LASTCALL_FILTER
+ * @throws {TypeError} ERR_LASTCALL_OPTION for a missing filter, an unknown parameter or one of the wrong type
+ * @throws {RangeError} ERR_LASTCALL_OPTION for one out of its range
+ */
+export function drainManyQuery(query: URLSearchParams): {
+  what: NamedFilter;
+  options: Omit<DrainOptions, 'signal'> & WaveOptions;
+} {
+  const given = valuesOf(query, ['filter', ...WAITING]);
+  const text = query.get('filter');
+  if (text === null) {
+    throw wrong('filter is missing: say what to drain, such as ?filter=tag.tenant=acme, or ?filter=all');
+  }
+  const what = { text, filter: parseFilter(text) };
+  const waves = Object.fromEntries(Object.entries(given).filter(([name]) => OF_WAVES.includes(name)));
+  const each = Object.fromEntries(Object.entries(given).filter(([name]) => !OF_WAVES.includes(name)));
+  drainSettings(each);
+  waveSettings(waves);
+  return { what, options: given };
+}
+
+/**
+ * How to drain one connection.
+ *
+ * @throws {TypeError} ERR_LASTCALL_OPTION for an unknown parameter or one of the wrong type
+ * @throws {RangeError} ERR_LASTCALL_OPTION for one out of its range
+ */
+export function drainOneQuery(query: URLSearchParams): DrainOptions {
+  const given = valuesOf(query, WAITING);
+  drainSettings(given);
+  return given;
+}
+
+function valuesOf(query: URLSearchParams, others: readonly string[]): Record<string, unknown> {
+  const given: Record<string, unknown> = {};
+  for (const [name, text] of query) {
+    if (!others.includes(name) && !FORM.includes(name)) given[name] = read(name, text);
+  }
+  return given;
+}
+
+/** Text that means nothing stays text: the check of the option says what it takes. */
+function read(name: string, text: string): unknown {
+  if (DURATIONS.includes(name)) return parseDuration(text) ?? numberOf(text);
+  if (COUNTS.includes(name)) return numberOf(text);
+  if (FLAGS.includes(name)) return ['', '1', 'true'].includes(text) ? true : text;
+  return text;
+}
+
+function numberOf(text: string): number | string {
+  const number = Number(text);
+  return text === '' || Number.isNaN(number) ? text : number;
+}
+
+function refuseUnknown(query: URLSearchParams, known: readonly string[]): void {
+  for (const name of query.keys()) {
+    if (!known.includes(name) && !FORM.includes(name)) {
+      throw wrong(`unknown parameter ${name} (known: ${[...known, ...FORM].join(', ')})`);
+    }
+  }
+}
+
+function wrong(message: string): TypeError {
+  return Object.assign(new TypeError(message), { code: ERR_OPTION });
+}
