@@ -1,0 +1,245 @@
+/**
+ * One attack against one server in its own process: quiet and attacked phases in turns, with the well-behaved client
+ * asking through all of them. What the server spends on that client is known from the quiet phases.
+ */
+import { readFileSync } from 'node:fs';
+import { type Attack, patience } from '../../../test/attacks/attack.js';
+import { ServerChild } from '../child.js';
+import { type CpuTime, cpuBetween, cpuTimeOf } from '../cpu.js';
+import type { ServerKind } from '../servers/messages.js';
+import { type Estimate, pairedRatio, percentile, sum } from '../stats.js';
+import { Attacker, type Report } from './attacker.js';
+import { type Answers, Innocent, noAnswers } from './innocent.js';
+
+export interface Plan {
+  /** quiet and attacked phases, in turns; one quiet more */
+  readonly phases: number;
+  /** of a phase, in ms */
+  readonly duration: number;
+  /** octets a second that the attacker sends */
+  readonly rate: number;
+  /** ms that the first connection goes on at most (default: what the attack needs against us) */
+  readonly most?: number;
+}
+
+/** In a quiet phase before the first, everything gets compiled. */
+const WARM_UP = 1_500;
+/** Between phases: what the last one left behind is over. */
+const SETTLE = 400;
+const SAMPLE = 50;
+
+export interface Measured {
+  /** why the server's process is gone, if it is */
+  readonly death: string | undefined;
+  /** of the attacker's process */
+  readonly crashes: number;
+  readonly sent: number;
+  readonly connections: number;
+  /** how one connection ended that sent as fast as it could */
+  readonly ending: string;
+  /** and the many that came after it, by how often */
+  readonly endings: Readonly<Record<string, number>>;
+  /** µs of CPU over what the quiet phases cost */
+  readonly cpu: number;
+  /** of one core, while under attack */
+  readonly cores: number;
+  /** octets that the process grew at most, over what it was before the attack */
+  readonly growth: number;
+  /** while the first connection lasted */
+  readonly first: Answers;
+  readonly quiet: Answers;
+  readonly attacked: Answers;
+  /** p99 of each attacked phase over the quiet one before it */
+  readonly ratio: Estimate;
+  /** the same of each quiet phase over the one before */
+  readonly control: Estimate;
+}
+
+/** What both forms of a run stand on. */
+interface Scene {
+  readonly server: ServerChild;
+  readonly attacker: Attacker;
+  readonly innocent: Innocent;
+  readonly memory: Memory;
+}
+
+async function onScene(kind: ServerKind, attack: Attack, act: (scene: Scene) => Promise<Measured>): Promise<Measured> {
+  const server = await ServerChild.start({ kind, ...(attack.server && { limits: attack.server }) });
+  const attacker = new Attacker();
+  const memory = new Memory(server.pid);
+  try {
+    const innocent = await Innocent.connect(server.port, kind === 'lastcall');
+    await innocent.run(WARM_UP, noAnswers());
+    await innocent.settled();
+    memory.rest();
+    return await act({ server, attacker, innocent, memory });
+  } finally {
+    memory.stop();
+    attacker.stop();
+    await server.stop();
+  }
+}
+
+/** One connection of the attack, as fast as it goes. */
+async function oneConnection(
+  { server, attacker, innocent }: Scene,
+  attack: Attack,
+  most = Infinity,
+): Promise<[Phase, Report]> {
+  const answers = noAnswers();
+  const before = cpuOf(server);
+  const at = performance.now();
+  let over = false;
+  const report = attacker
+    .attack({ name: attack.name, port: server.port, rate: 1, duration: Math.min(most, patience(attack)), once: true })
+    .finally(() => {
+      over = true;
+    });
+  while (!over) await innocent.run(50, answers);
+  await innocent.settled();
+  return [{ answers, cpu: cpuSince(server, before), ms: performance.now() - at }, await report];
+}
+
+/** Its ending by one connection, its cost by many, one after the other, for as long as the attacked phases last. */
+export function measure(kind: ServerKind, attack: Attack, plan: Plan): Promise<Measured> {
+  return onScene(kind, attack, async (scene) => {
+    const { server, attacker, innocent } = scene;
+    const [first, ending] = await oneConnection(scene, attack, plan.most);
+    await innocent.run(SETTLE, noAnswers());
+    const quiet: Phase[] = [];
+    const attacked: Phase[] = [];
+    const reports: Report[] = [];
+    const phase = async (attacking: boolean): Promise<void> => {
+      const answers = noAnswers();
+      const before = cpuOf(server);
+      const at = performance.now();
+      const report = attacking
+        ? attacker.attack({ ...plan, name: attack.name, port: server.port, once: false })
+        : undefined;
+      await innocent.run(plan.duration, answers);
+      if (report !== undefined) reports.push(await report);
+      (attacking ? attacked : quiet).push({ answers, cpu: cpuSince(server, before), ms: performance.now() - at });
+      await innocent.run(SETTLE, noAnswers());
+    };
+    await phase(false);
+    for (let i = 0; i < plan.phases && server.death === undefined; i++) {
+      await phase(true);
+      await phase(false);
+    }
+    await innocent.settled();
+    innocent.close();
+    return result(scene, first, ending, quiet, attacked, reports);
+  });
+}
+
+/** One connection only: how it ends, what it fills, and whether everyone else is served. */
+export function tryOnce(kind: ServerKind, attack: Attack): Promise<Measured> {
+  return onScene(kind, attack, async (scene) => {
+    const [phase, report] = await oneConnection(scene, attack);
+    scene.innocent.close();
+    return result(scene, phase, report, [], [], []);
+  });
+}
+
+interface Phase {
+  readonly answers: Answers;
+  /** µs */
+  readonly cpu: number;
+  readonly ms: number;
+}
+
+function result(
+  { server, memory, attacker }: Scene,
+  first: Phase,
+  { endings }: Report,
+  quiet: readonly Phase[],
+  attacked: readonly Phase[],
+  reports: readonly Report[],
+): Measured {
+  const later: Record<string, number> = {};
+  for (const report of reports) {
+    for (const [ending, times] of Object.entries(report.endings)) later[ending] = (later[ending] ?? 0) + times;
+  }
+  const perMs = sum(quiet.map(({ cpu }) => cpu)) / sum(quiet.map(({ ms }) => ms));
+  const attackedMs = sum(attacked.map(({ ms }) => ms));
+  const spent = sum(attacked.map(({ cpu }) => cpu)) - perMs * attackedMs;
+  const p99 = (phase: Phase | undefined): number => percentile(phase?.answers.latencies ?? [], 99);
+  return {
+    death: server.death,
+    crashes: attacker.crashes,
+    sent: sum(reports.map(({ sent }) => sent)),
+    connections: sum(reports.map(({ connections }) => connections)),
+    ending: Object.keys(endings)[0] ?? 'open',
+    endings: later,
+    cpu: Math.max(0, spent),
+    cores: spent / 1_000 / attackedMs,
+    growth: memory.growth,
+    first: first.answers,
+    quiet: together(quiet),
+    attacked: together(attacked),
+    ratio: pairedRatio(attacked.map((phase, i) => [p99(phase), p99(quiet[i])] as const)),
+    control: pairedRatio(quiet.slice(1).map((phase, i) => [p99(phase), p99(quiet[i])] as const)),
+  };
+}
+
+function together(phases: readonly Phase[]): Answers {
+  const all = noAnswers();
+  for (const { answers } of phases) {
+    all.sent += answers.sent;
+    all.answered += answers.answered;
+    all.lost += answers.lost;
+    all.latencies.push(...answers.latencies);
+  }
+  return all;
+}
+
+function cpuSince(server: ServerChild, before: CpuTime): number {
+  return server.death === undefined ? cpuBetween(before, cpuOf(server)) : Number.NaN;
+}
+
+/** Of a process that may be gone. */
+function cpuOf(server: ServerChild): CpuTime {
+  try {
+    return cpuTimeOf(server.pid);
+  } catch {
+    return { user: Number.NaN, system: Number.NaN };
+  }
+}
+
+/** The resident memory of a process, looked at now and then. */
+class Memory {
+  readonly #pid: number;
+  readonly #timer: NodeJS.Timeout;
+  #resting = 0;
+  #peak = 0;
+
+  constructor(pid: number) {
+    this.#pid = pid;
+    this.#timer = setInterval(() => {
+      this.#peak = Math.max(this.#peak, this.#now());
+    }, SAMPLE);
+  }
+
+  /** From here on it may not grow. */
+  rest(): void {
+    this.#resting = this.#now();
+    this.#peak = this.#resting;
+  }
+
+  get growth(): number {
+    return this.#peak - this.#resting;
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  #now(): number {
+    try {
+      const [, kib] = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${this.#pid}/status`, 'latin1')) ?? [];
+      return Number(kib ?? 0) * 1_024;
+    } catch {
+      return 0;
+    }
+  }
+}
