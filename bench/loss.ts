@@ -43,7 +43,9 @@ const args = argumentsOrExit({
 const isH1 = args.proto === 'h1';
 const usual = isH1 ? (args.short ? 60 : 1_300) : args.short ? 20 : 430;
 const drains = args.drains || usual;
-const peers: readonly ServerKind[] = isH1 ? ['node:https'] : ['node:http2 close()', 'node:http2 two GOAWAYs'];
+const peers: readonly ServerKind[] = isH1
+  ? ['adopted https', 'node:https']
+  : ['node:http2 close()', 'node:http2 two GOAWAYs'];
 const plan: LossPlan = {
   rtts: args.short ? args.rtt.filter((rtt) => rtt <= 50) : args.rtt,
   streams: args.streams,

@@ -3,7 +3,7 @@
  * functions by means that put class constructors into V8's slow mode, and nobody deploys that.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { RESULTS_DIRECTORY } from './results.js';
 
@@ -12,36 +12,44 @@ const TSC = `${ROOT}node_modules/typescript/bin/tsc`;
 
 const PREFIX = '.build-';
 
-let compiled: string | undefined;
+const compiled = new Map<string, string>();
 
 /**
- * The path of the server child's compiled main module; compiled once per process, removed when it exits.
+ * The path of a server child's compiled main module; compiled once per process, removed when it exits.
  *
+ * @param source of the module, from the root of the repository
  * @throws {Error} with the compiler's words when it fails
  */
-export function compiledServer(): string {
-  if (compiled !== undefined) return compiled;
+export function compiledServer(source = 'bench/lib/servers/main.ts'): string {
+  const before = compiled.get(source);
+  if (before !== undefined) return before;
   const directory = `${RESULTS_DIRECTORY}${PREFIX}${process.pid}`;
   mkdirSync(directory, { recursive: true });
   removeLeftovers();
   process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
-  const main = `${directory}/bench/lib/servers/main.js`;
+  const main = `${directory}/${source.replace(/\.ts$/, '.js')}`;
   const options = ['--ignoreConfig', '--noCheck', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2023'];
-  const args = [
-    TSC,
-    'bench/lib/servers/main.ts',
-    '--outDir',
-    directory,
-    '--rootDir',
-    '.',
-    '--types',
-    'node',
-    ...options,
-  ];
+  const args = [TSC, source, '--outDir', directory, '--rootDir', '.', '--types', 'node', ...options];
   const { stdout, stderr } = spawnSync(process.execPath, args, { cwd: ROOT, encoding: 'utf8' });
   if (!existsSync(main)) throw new Error(`the servers could not be compiled:\n${stdout}${stderr}`);
-  compiled = main;
+  compiled.set(source, main);
   return main;
+}
+
+/**
+ * Changes a line of the compiled servers, for a control that has to fail.
+ *
+ * @param file below the repository's root, with the ending `.js`
+ * @throws {Error} when the line isn't there exactly once
+ */
+export function breakOnPurpose(file: string, from: string, to: string): void {
+  const path = compiledServer().replace('bench/lib/servers/main.js', file);
+  const source = readFileSync(path, 'utf8');
+  if (source.split(from).length !== 2) throw new Error(`${JSON.stringify(from)} is not once in ${file}`);
+  writeFileSync(
+    path,
+    source.replace(from, () => to),
+  );
 }
 
 /** What processes that were killed have left behind. */

@@ -34,3 +34,14 @@ export function cpuTimeOf(pid: number): CpuTime {
 export function cpuBetween(before: CpuTime, after: CpuTime): number {
   return after.user - before.user + (after.system - before.system);
 }
+
+/** Of the whole machine since it began, idle time left out, in µs; undefined where there is no /proc. */
+export function busyTimeOfMachine(): number | undefined {
+  try {
+    const line = /^cpu +(.*)$/m.exec(readFileSync('/proc/stat', 'latin1'))?.[1];
+    const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = (line ?? '').split(' ').map(Number);
+    return ((user + nice + system + irq + softirq + steal) * 1_000_000) / TICKS_PER_SECOND;
+  } catch {
+    return undefined;
+  }
+}

@@ -17,6 +17,8 @@ export interface H2LoadOptions {
   readonly streams: number;
   /** HTTP/1.1 instead */
   readonly h1?: boolean;
+  /** further fields of every request, `name: value` */
+  readonly headers?: readonly string[];
   /** a file to POST */
   readonly upload?: string;
 }
@@ -26,9 +28,10 @@ const LIMIT_S = 60;
 
 /** @returns undefined when there is no h2load on this machine */
 export async function h2load(url: string, options: H2LoadOptions): Promise<H2LoadResult | undefined> {
-  const { requests, connections, streams, h1, upload } = options;
+  const { requests, connections, streams, h1, headers = [], upload } = options;
   const args = ['-n', `${requests}`, '-c', `${connections}`, '-m', `${streams}`, '-N', `${LIMIT_S}s`];
   if (h1) args.push('--h1');
+  for (const header of headers) args.push('-H', header);
   if (upload !== undefined) args.push('-d', upload);
   const output = await new Promise<string | undefined>((resolve, reject) => {
     const child = spawn('h2load', [...args, url], { stdio: ['ignore', 'pipe', 'ignore'] });

@@ -1,5 +1,6 @@
 /**
- * The HTTP/1.1 loss bench: busy clients through the relay at several round trips, lastcall beside node:https.
+ * The HTTP/1.1 loss bench: busy clients through the relay at several round trips, lastcall and a
+ * node:https server that it has adopted beside node:https.
  */
 import { runH1Client } from '../../test/wire/h1-runner.js';
 import { Relay } from '../../test/wire/relay.js';
@@ -34,6 +35,11 @@ export interface LossCell {
   readonly tally: DrainTally;
 }
 
+/** Whether a server must lose nothing; a peer must lose something. */
+function isJudged(kind: ServerKind, plan: LossPlan): boolean {
+  return kind === plan.servers[0] || kind === 'lastcall' || kind === 'adopted https';
+}
+
 /** Longest service time of the busy mix, ms. */
 export const SERVICE_MS = 10;
 
@@ -55,7 +61,7 @@ export async function lossH1(plan: LossPlan, onCell: (cell: LossCell) => void): 
       const tally = await runDrains({
         server,
         relay,
-        drains: isSubject ? plan.drains : plan.peerDrains,
+        drains: isJudged(kind, plan) ? plan.drains : plan.peerDrains,
         concurrency: CONCURRENCY_BY_RTT(rttMs),
         drainWithinMs: 4 * rttMs + 40,
         seed: plan.seed + rttMs,
@@ -102,50 +108,51 @@ async function client(context: ClientContext, rttMs: number): Promise<ClientCoun
 
 /** The conditions on lastcall's cells and, so that they mean something, on node:https's. */
 export function barsH1(cells: readonly LossCell[], plan: LossPlan): Bar[] {
-  const subject = plan.servers[0];
-  const ours = cells.filter(({ server }) => server === subject).map(({ tally }) => tally);
-  const drains = sum(ours.map((tally) => tally.drains));
-  const lost = sum(ours.map((tally) => tally.lost));
-  const bars = [
-    bar(
-      `${subject}: lost requests in ${drains.toLocaleString('en')} drains (at most 0)`,
-      lost,
-      lost === 0 && drains > 0,
-    ),
-    ...commonBars(subject ?? '', ours, plan),
-  ];
-  if (subject === 'lastcall') {
-    const reported = sum(ours.flatMap((tally) => tally.reports.map((report) => report.unserved + report.aborted)));
-    bars.push(
-      bar(
-        'unserved and aborted in the reports = lost as the clients counted',
-        `${reported} = ${lost}`,
-        reported === lost,
-      ),
-    );
-    for (const { server, rttMs, tally } of cells) {
-      if (server !== 'lastcall' || !plan.judgesTimes) continue;
-      const p50 = percentile(tally.reports.map(finishedMs), 50);
-      // The client's think time is rtt on average; a response takes one more round trip and the service time.
-      const limit = rttMs + (rttMs + SERVICE_MS) + 5;
-      bars.push(
-        bar(
-          `${rttMs} ms round trip: p50 until the last response is out (at most ${limit} ms)`,
-          `${p50.toFixed(1)} ms`,
-          p50 <= limit,
-        ),
-      );
-    }
-  }
+  const judged = plan.servers.filter((kind) => isJudged(kind, plan));
+  const bars = judged.flatMap((kind) => judgedBars(kind, cells, plan));
   for (const { server, rttMs, tally } of cells) {
     // Without a delay there is hardly a moment in which a request can cross a FIN.
-    if (server === subject || rttMs < 10) continue;
+    if (judged.includes(server) || rttMs < 10) continue;
     const perThousand = (tally.lost / Math.max(1, tally.drains)) * 1000;
     bars.push(
       bar(
         `${rttMs} ms round trip: ${server} loses hundreds per 1,000 drains beside it`,
         perThousand.toFixed(0),
         perThousand >= 100,
+      ),
+    );
+  }
+  return bars;
+}
+
+function judgedBars(kind: ServerKind, cells: readonly LossCell[], plan: LossPlan): Bar[] {
+  const own = cells.filter(({ server }) => server === kind);
+  const ours = own.map(({ tally }) => tally);
+  const drains = sum(ours.map((tally) => tally.drains));
+  const lost = sum(ours.map((tally) => tally.lost));
+  const bars = [
+    bar(`${kind}: lost requests in ${drains.toLocaleString('en')} drains (at most 0)`, lost, lost === 0 && drains > 0),
+    ...commonBars(kind, ours, plan),
+  ];
+  const reports = ours.flatMap((tally) => tally.reports);
+  if (reports.length === 0) return bars;
+  const reported = sum(reports.map((report) => report.unserved + report.aborted));
+  bars.push(
+    bar(
+      `${kind}: unserved and aborted in the reports = lost as the clients counted`,
+      `${reported} = ${lost}`,
+      reported === lost,
+    ),
+  );
+  for (const { rttMs, tally } of plan.judgesTimes ? own : []) {
+    const p50 = percentile(tally.reports.map(finishedMs), 50);
+    // The client's think time is rtt on average; a response takes one more round trip and the service time.
+    const limit = rttMs + (rttMs + SERVICE_MS) + 5;
+    bars.push(
+      bar(
+        `${kind}, ${rttMs} ms round trip: p50 until the last response is out (at most ${limit} ms)`,
+        `${p50.toFixed(1)} ms`,
+        p50 <= limit,
       ),
     );
   }

@@ -71,14 +71,17 @@ export function report(results: Results): boolean {
     );
   }
   for (const note of results.notes ?? []) console.log(`  note: ${note}`);
-  const passed = results.bars.every(({ verdict }) => verdict !== 'failed');
+  const verdicts = results.bars.map(({ verdict }) => verdict);
+  const verdict = WORST_FIRST.find((one) => verdicts.includes(one)) ?? 'passed';
   const file = writeResult(
     `${results.name}.json`,
-    JSON.stringify({ ...provenance(), passed, ...results }, undefined, 2),
+    JSON.stringify({ ...provenance(), verdict, ...results }, undefined, 2),
   );
-  console.log(`\n${passed ? 'PASSED' : 'FAILED'}  ${file}`);
-  return passed;
+  console.log(`\n${verdict.toUpperCase()}  ${file}`);
+  return verdict !== 'failed';
 }
+
+const WORST_FIRST: readonly Verdict[] = ['failed', 'unresolved', 'passed'];
 
 const MARK: Readonly<Record<Verdict, string>> = { passed: 'ok    ', failed: 'FAILED', unresolved: '?     ' };
 

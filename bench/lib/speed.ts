@@ -24,12 +24,15 @@ export interface SpeedPlan {
   readonly seed: number;
 }
 
-/** µs of CPU per request, one value a round. */
+/** One value a round. */
 export interface SpeedResult {
   readonly name: string;
   /** of each measurement */
   readonly requests: number;
+  /** of CPU per request */
   readonly micros: ReadonlyMap<ServerKind | 'control', readonly number[]>;
+  /** requests per second, client and server sharing the machine: shown, never judged */
+  readonly rates: ReadonlyMap<ServerKind | 'control', readonly number[]>;
 }
 
 /** Processes differ by how they were compiled and where their memory lies: after so many rounds, new ones. */
@@ -46,6 +49,7 @@ export class NoH2load extends Error {
 export async function measureSpeed(plan: SpeedPlan, one: SpeedCase): Promise<SpeedResult> {
   const random = new Random(plan.seed);
   const micros = new Map<ServerKind | 'control', number[]>();
+  const rates = new Map<ServerKind | 'control', number[]>();
   for (let done = 0; done < plan.rounds; done += ROUNDS_PER_PROCESS) {
     const servers = await startAll(plan);
     try {
@@ -55,16 +59,16 @@ export async function measureSpeed(plan: SpeedPlan, one: SpeedCase): Promise<Spe
       }
       for (let round = done; round < Math.min(plan.rounds, done + ROUNDS_PER_PROCESS); round += 1) {
         for (const [kind, server] of shuffled([...servers], random)) {
-          const values = micros.get(kind) ?? [];
-          values.push(await costOf(server, one));
-          micros.set(kind, values);
+          const cost = await costOf(server, one);
+          micros.set(kind, [...(micros.get(kind) ?? []), cost.micros]);
+          rates.set(kind, [...(rates.get(kind) ?? []), cost.rate]);
         }
       }
     } finally {
       for (const server of servers.values()) await server.stop();
     }
   }
-  return { name: one.name, requests: one.load.requests, micros };
+  return { name: one.name, requests: one.load.requests, micros, rates };
 }
 
 async function startAll(plan: SpeedPlan): Promise<Map<ServerKind | 'control', ServerChild>> {
@@ -75,8 +79,8 @@ async function startAll(plan: SpeedPlan): Promise<Map<ServerKind | 'control', Se
   return servers;
 }
 
-/** µs per request of one run. */
-async function costOf(server: ServerChild, one: SpeedCase): Promise<number> {
+/** One run: µs of CPU per request, and requests per second. */
+async function costOf(server: ServerChild, one: SpeedCase): Promise<{ micros: number; rate: number }> {
   const before = await server.status();
   const load = await h2load(`https://127.0.0.1:${server.port}${one.path}`, one.load);
   const after = await server.status();
@@ -84,7 +88,7 @@ async function costOf(server: ServerChild, one: SpeedCase): Promise<number> {
   if (before === undefined || after === undefined) throw new Error(`the server died: ${server.death}`);
   if (load.succeeded !== load.total)
     throw new Error(`${one.name}: ${load.total - load.succeeded} of ${load.total} requests failed`);
-  return cpuBetween(before.cpu, after.cpu) / load.succeeded;
+  return { micros: cpuBetween(before.cpu, after.cpu) / load.succeeded, rate: load.requestsPerSecond };
 }
 
 function shuffled<T>(items: T[], random: Random): T[] {
@@ -134,7 +138,8 @@ export function controlOf(result: SpeedResult, plan: SpeedPlan): Estimate {
     : pairedRatio(pairsOf(result, 'control', first));
 }
 
-function inWords({ median: middle, low, high, pairs }: Estimate): string {
+/** A ratio or a difference with its interval. */
+export function inWords({ median: middle, low, high, pairs }: Estimate): string {
   return `${middle.toFixed(3)} (95 %: ${low.toFixed(3)} to ${high.toFixed(3)}, ${pairs} pairs)`;
 }
 
@@ -148,5 +153,12 @@ export function speedTotals(results: readonly SpeedResult[], plan: SpeedPlan): T
 export function speedRow(result: SpeedResult): Record<string, Cell> {
   const row: Record<string, Cell> = { 'µs of CPU per request': result.name };
   for (const [kind, values] of result.micros) row[kind] = Math.round(median(values) * 10) / 10;
+  return row;
+}
+
+/** The same of what each served in a second. */
+export function rateRow(result: SpeedResult): Record<string, Cell> {
+  const row: Record<string, Cell> = { 'requests per second': result.name };
+  for (const [kind, values] of result.rates) row[kind] = Math.round(median(values));
   return row;
 }

@@ -137,7 +137,8 @@ export function epochNow(): number {
 
 function later(ms: number, act: () => void): void {
   if (ms <= 0) act();
-  else setTimeout(act, ms);
+  // Who still waits when the server is gone must not keep its process.
+  else setTimeout(act, ms).unref();
 }
 
 function write(res: Response, text: string): void {

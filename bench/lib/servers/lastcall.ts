@@ -1,23 +1,43 @@
 /**
- * lastcall with `gracefulShutdown`, both protocols.
+ * lastcall with `gracefulShutdown`: its own server, both protocols, and one of node:https that it has adopted.
  */
-import type { AddressInfo } from 'node:net';
-import { type Connection, createServer, type DrainReport, gracefulShutdown } from '../../../src/index.js';
+import { createServer as createHttpsServer } from 'node:https';
+import type { AddressInfo, Server } from 'node:net';
+import {
+  adopt,
+  type Connection,
+  createServer,
+  type DrainReport,
+  gracefulShutdown,
+  type Registry,
+} from '../../../src/index.js';
 import { epochNow } from './app.js';
-import type { ReportSummary } from './messages.js';
-import type { MakeServer } from './server.js';
+import type { ReportSummary, ServerConfig } from './messages.js';
+import type { MakeServer, MeasuredServer } from './server.js';
 
 export const makeLastcall: MakeServer = (config, app) => {
-  const server = createServer({ key: config.key, cert: config.cert, keepAlive: { ...config.keepAlive } }, app.listener);
+  const { key, cert, keepAlive, limits } = config;
+  const server = createServer({ key, cert, keepAlive: { ...keepAlive }, ...limits }, app.listener);
+  return measured(config, server, server.connections);
+};
+
+export const makeAdoptedHttps: MakeServer = (config, app) => {
+  const { key, cert, keepAlive } = config;
+  const server = createHttpsServer({ key, cert }, app.listener);
+  const { connections } = adopt(server, { keepAlive: { ...keepAlive } });
+  return measured(config, server, connections);
+};
+
+function measured(config: ServerConfig, server: Server, connections: Registry): MeasuredServer {
   const byPort = new Map<number, Connection>();
   const ownDrains: ReportSummary[] = [];
   const commanded = new Set<Connection>();
-  server.connections.on('open', (connection) => {
+  connections.on('open', (connection) => {
     const port = connection.remotePort ?? 0;
     byPort.set(port, connection);
     if (config.reportOwnDrains) watchForOwnDrain(connection);
   });
-  server.connections.on('close', (connection) => {
+  connections.on('close', (connection) => {
     byPort.delete(connection.remotePort ?? 0);
     commanded.delete(connection);
   });
@@ -50,7 +70,7 @@ export const makeLastcall: MakeServer = (config, app) => {
       return { beganAt, closedMs: epochNow() - beganAt, report: summary(report) };
     },
   };
-};
+}
 
 function summary(report: DrainReport): ReportSummary {
   const { outcome, served, refused, aborted, unserved, cancelled, malformed, rtt, phases } = report;

@@ -60,6 +60,8 @@ async function makerOf(kind: ServerConfig['kind']): Promise<MakeServer> {
       return (await import('./lastcall.js')).makeLastcall;
     case 'node:https':
       return (await import('./node-https.js')).makeNodeHttps;
+    case 'adopted https':
+      return (await import('./lastcall.js')).makeAdoptedHttps;
     case 'floor':
       return (await import('./floor.js')).makeFloor;
     default:

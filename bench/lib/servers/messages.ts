@@ -1,15 +1,17 @@
 /**
  * What a bench and its server child say to each other over IPC.
  */
+import type { ServerLimits } from '../../../test/attacks/attack.js';
 import type { CpuTime } from '../cpu.js';
 
 /**
- * Every server that can be measured: lastcall, node:https, node:http2's compatibility API with its two usual ways to
+ * Every server that can be measured: lastcall, node:https and the same one adopted by lastcall, node:http2's compatibility API with its two usual ways to
  * close a session, its stream API, and the floor, which is no server: frames cut from TLS and answered with fixed bytes.
  */
 export type ServerKind =
   | 'lastcall'
   | 'node:https'
+  | 'adopted https'
   | 'node:http2 close()'
   | 'node:http2 two GOAWAYs'
   | 'node:http2 streams'
@@ -19,8 +21,10 @@ export interface ServerConfig {
   readonly kind: ServerKind;
   readonly key: string;
   readonly cert: string;
-  /** lastcall: `createServer`'s keepAlive */
+  /** lastcall and adopted https: `createServer`'s or `adopt`'s keepAlive */
   readonly keepAlive?: { readonly advertise?: number; readonly hold?: number };
+  /** lastcall: `createServer`'s limits */
+  readonly limits?: ServerLimits;
   /** break off every n-th request instead of answering it: for the control that must fail */
   readonly dropEvery?: number;
   /** lastcall: also send the reports of drains that the server began by itself (`hold`) */
