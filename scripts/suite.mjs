@@ -1,7 +1,7 @@
 /** Runs the test suite on one Node and tells what came of it. */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { root } from './prepare.mjs';
 
@@ -21,7 +21,10 @@ export async function runSuite(node, args = []) {
   const file = join(folder, 'counts.json');
   const mocha = join(root, 'node_modules/mocha/bin/mocha.js');
   const strict = process.env.CI === 'true' ? ['--forbid-only'] : [];
-  const child = spawn(node, [mocha, '--reporter', './scripts/reporter.mjs', '--fail-zero', ...strict, ...args], {
+  // Tests wait more than they compute: each file in a process of its own, as many at a time as there are cores.
+  const parallel = ['--parallel', '--jobs', String(availableParallelism())];
+  const options = ['--reporter', './scripts/reporter.mjs', '--fail-zero', ...parallel, ...strict, ...args];
+  const child = spawn(node, [mocha, ...options], {
     cwd: root,
     stdio: 'inherit',
     detached: process.platform !== 'win32',
@@ -32,14 +35,16 @@ export async function runSuite(node, args = []) {
     },
   });
   const kill = (signal) => (process.platform === 'win32' ? child.kill(signal) : process.kill(-child.pid, signal));
-  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => kill(signal));
   let countedAt;
+  const forward = { SIGINT: () => kill('SIGINT'), SIGTERM: () => kill('SIGTERM') };
+  for (const [signal, listener] of Object.entries(forward)) process.once(signal, listener);
   const watch = setInterval(() => {
     if (countedAt === undefined && existsSync(file)) countedAt = Date.now();
     if (countedAt !== undefined && Date.now() - countedAt > EXIT_GRACE) kill('SIGKILL');
   }, 500);
   const exitCode = await new Promise((resolve) => child.once('exit', resolve));
   clearInterval(watch);
+  for (const [signal, listener] of Object.entries(forward)) process.off(signal, listener);
   let counts = { passed: 0, failed: 1, skipped: 0 };
   try {
     counts = JSON.parse(readFileSync(file, 'utf8'));

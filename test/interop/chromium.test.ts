@@ -45,10 +45,7 @@ const SUBMIT = `(async () => {
   return (await (await fetch('/echo', { method: 'POST', body: form })).formData()).get('file').size;
 })()`;
 
-/**
- * Fewer at a time than may be open on one connection: what Chromium has queued beyond that it fails by itself as soon
- * as a GOAWAY comes, whoever sends it.
- */
+/** Fewer at a time than may be open on one connection: what Chromium has queued beyond that it fails by itself. */
 const FETCH = `(async () => {
   let n = 0;
   const lost = [];
@@ -174,15 +171,17 @@ describe('Chromium', function () {
         let requests = 0;
         serving.server.on('request', ({ url }) => {
           received.add(url);
-          if (++requests % 30 === 0) drains.push(serving.server.drain('all', { timeout: 10_000, idleWait: 500 }));
+          if (++requests % 25 === 0) drains.push(serving.server.drain('all', { timeout: 10_000, idleWait: 500 }));
         });
         const lost: string[] = await page.evaluate(FETCH);
-        // A busy browser answers the PING ahead of requests that it has queued, and fails those itself when it has read
-        // the FIN. What the server has received it must have answered.
+        // A request for which Chromium has chosen a session, but which it hasn't sent yet, it fails by itself when the
+        // first GOAWAY comes in between, whoever sends it: its net log has HTTP2_SESSION_POOL_FOUND_EXISTING_SESSION,
+        // the session's HTTP2_SESSION_RECV_GOAWAY, and ERR_FAILED; or ERR_CONNECTION_CLOSED, once its other streams have
+        // ended and it has closed the session ("Finished going away"). What the server has received it must have answered.
         expect(lost.filter((path) => received.has(path))).to.deep.equal([]);
         expect(lost.length, 'requests that the browser failed by itself').to.be.below(FETCHES / 10);
         for (const path of lost) failed = failed.filter((line) => !line.includes(`${path}: net::ERR_`));
-        expect(drains).to.have.lengthOf.at.least(FETCHES / 30);
+        expect(drains).to.have.lengthOf.at.least(10);
         for (const { aborted } of await Promise.all(drains)) expect(aborted).to.equal(0);
       });
     });
