@@ -35,7 +35,7 @@ export const LIMITS = [
   'floods',
   /** h2: output provoked and not read: ENHANCE_YOUR_CALM. */
   'unreadOutput',
-  /** h2: a body in so many pieces that nobody reads, or trailers too large: the stream is reset with ENHANCE_YOUR_CALM. */
+  /** h2: trailers over `maxHeaderListSize` or `maxHeaderFields`: the stream is reset with ENHANCE_YOUR_CALM. */
   'calmedStreams',
 ] as const;
 

@@ -6,6 +6,7 @@
 import type { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
 import type { LiveConnection } from '../core/connection.js';
+import { Crumbs } from './crumbs.js';
 import { ErrorCode } from './errors.js';
 import type { RequestHead } from './fields.js';
 import { hasNoListeners, markFinished } from './message-internals.js';
@@ -91,6 +92,8 @@ export class Exchange implements StreamUser, Viewed {
   corked: CorkedChunk[] | undefined = undefined;
   /** Body bytes handed to the request, but not yet wanted by the application. */
   #uncredited = 0;
+  /** Of a body that came faster than it was read. */
+  #crumbs: Crumbs | undefined = undefined;
   /** The async context that the application got the request in; its later events belong there, too. */
   #context: AsyncResource | undefined = undefined;
 
@@ -141,6 +144,13 @@ export class Exchange implements StreamUser, Viewed {
     }
     this.#uncredited += chunk.length;
     const context = this.#context;
+    if (Crumbs.wants(req, chunk)) {
+      this.#crumbs ??= new Crumbs(req, () => this.wanted(), context);
+      this.#crumbs.keep(chunk);
+      if (this.#crumbs.roomLeft) this.wanted();
+      return;
+    }
+    this.#crumbs?.release();
     const more = context === undefined ? req.push(chunk) : context.runInAsyncScope(req.push, req, chunk);
     if (more) this.wanted();
   }
@@ -158,6 +168,7 @@ export class Exchange implements StreamUser, Viewed {
     req.complete = true;
     if (trailers !== undefined && trailers.length > 0) req._addHeaderLines(trailers, trailers.length);
     if (req.destroyed) return;
+    this.#crumbs?.release();
     const context = this.#context;
     if (context === undefined) req.push(null);
     else context.runInAsyncScope(req.push, req, null);

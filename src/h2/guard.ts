@@ -1,10 +1,9 @@
 /**
- * Budgets against peers that make us work for nothing: floods of frames without use, streams that are opened to be
- * reset, and bodies in crumbs. It counts and says when it is enough; what then happens is `session.ts`.
+ * Budgets against peers that make us work for nothing: floods of frames without use, and streams that are opened to be
+ * reset. It counts and says when it is enough; what then happens is `lifecycle.ts`.
  */
 
 import type { Limits } from './settings.js';
-import type { Stream } from './stream.js';
 
 /** What a request pays for: clients send PINGs and WINDOW_UPDATEs with each. */
 const EARNED_BY_REQUEST = 8;
@@ -31,9 +30,6 @@ export class Guard {
   #rapid = 0;
   #warm = false;
   #drained = false;
-
-  /** Body chunks on all streams that the application has not read. */
-  #unreadChunks = 0;
 
   constructor(limits: Limits, now: number) {
     this.#limits = limits;
@@ -93,17 +89,5 @@ export class Guard {
     if (this.#drained) return 'fail';
     this.#drained = true;
     return 'drain';
-  }
-
-  /** A chunk goes to the application. False: it holds so many that their bookkeeping, not their octets, fills the memory. */
-  delivered(stream: Stream): boolean {
-    stream.unreadChunks++;
-    return ++this.#unreadChunks <= this.#limits.maxUnreadChunks;
-  }
-
-  /** All chunks of the stream have been read, or nobody will read them. */
-  read(stream: Stream): void {
-    this.#unreadChunks -= stream.unreadChunks;
-    stream.unreadChunks = 0;
   }
 }

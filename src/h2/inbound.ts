@@ -82,15 +82,8 @@ export class Inbound implements FrameSink {
     const life = this.#life;
     const stream = life.midData;
     if (stream === undefined || stream.state === 'closed') return;
-    if (isDiscarding(stream)) {
-      stream.credit += end - start;
-    } else {
-      stream.unread += end - start;
-      if (!life.guard.delivered(stream)) {
-        life.streamError(stream, ErrorCode.ENHANCE_YOUR_CALM);
-        return;
-      }
-    }
+    if (isDiscarding(stream)) stream.credit += end - start;
+    else stream.unread += end - start;
     life.handler.data(stream, bytes.subarray(start, end));
   }
 

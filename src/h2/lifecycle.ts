@@ -94,7 +94,6 @@ export class Lifecycle implements SendEvents {
     } else if (!stream.tunnel) {
       // RFC 9113 §8.1: the rest of the request is of no use; some of it is read, so that clients read the response
       stream.discardLeft = this.limits.maxDiscard;
-      this.guard.read(stream);
       stream.credit += stream.unread;
       stream.unread = 0;
       this.credit(stream);
@@ -164,7 +163,6 @@ export class Lifecycle implements SendEvents {
 
   #forget(stream: Stream): void {
     if (!this.streams.delete(stream.id)) return;
-    this.guard.read(stream);
     this.handler.closed(stream);
   }
 
@@ -263,7 +261,6 @@ export class Lifecycle implements SendEvents {
     if (read <= 0) return;
     stream.unread -= read;
     stream.credit += read;
-    if (stream.unread === 0) this.guard.read(stream);
     this.credit(stream);
   }
 

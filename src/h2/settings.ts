@@ -132,8 +132,6 @@ export interface SessionOptions {
   readonly floodRefill?: number;
   /** More than half of this many streams reset within a second of their opening is abuse; default 500. */
   readonly resetWindow?: number;
-  /** Chunks of request bodies that may be unread on the connection; default 65,536. */
-  readonly maxUnreadChunks?: number;
   /** Requests that are read in one turn of the event loop; large heads count for several. Default: no limit. */
   readonly workPerTurn?: number;
 }
@@ -160,7 +158,6 @@ export function withDefaults(options: SessionOptions): Limits {
     floodBudget: options.floodBudget ?? 2_000,
     floodRefill: options.floodRefill ?? 200,
     resetWindow: options.resetWindow ?? 500,
-    maxUnreadChunks: options.maxUnreadChunks ?? 65_536,
     workPerTurn: options.workPerTurn ?? Number.POSITIVE_INFINITY,
   };
 }

@@ -62,9 +62,8 @@ export class Stream implements Windows {
   sendWindow: number;
   receiveWindow: number;
   credit = 0;
-  /** DATA octets delivered, but not yet reported as consumed; and the number of chunks they came in. */
+  /** DATA octets delivered, but not yet reported as consumed. */
   unread = 0;
-  unreadChunks = 0;
   /** Body octets received, without padding. */
   bytesReceived = 0;
   /** Body octets framed. */

@@ -6,6 +6,7 @@
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import type { LiveConnection } from '../core/connection.js';
+import { Crumbs } from './crumbs.js';
 import { ErrorCode } from './errors.js';
 import type { Fate, StreamOwner, StreamUser } from './exchange.js';
 import type { RequestHead } from './fields.js';
@@ -106,6 +107,8 @@ export class TunnelUser implements StreamUser, Viewed {
   /** What was written while it might still be a response head. */
   #head: Buffer | undefined = undefined;
   #uncredited = 0;
+  /** Of bytes that came faster than they were read. */
+  #crumbs: Crumbs | undefined = undefined;
 
   constructor(owner: StreamOwner, stream: Stream, head: RequestHead) {
     this.owner = owner;
@@ -137,8 +140,16 @@ export class TunnelUser implements StreamUser, Viewed {
   }
 
   data(chunk: Buffer): void {
+    const { duplex } = this;
     this.#uncredited += chunk.length;
-    if (this.duplex.push(chunk)) this.wanted();
+    if (Crumbs.wants(duplex, chunk)) {
+      this.#crumbs ??= new Crumbs(duplex, () => this.wanted());
+      this.#crumbs.keep(chunk);
+      if (this.#crumbs.roomLeft) this.wanted();
+      return;
+    }
+    this.#crumbs?.release();
+    if (duplex.push(chunk)) this.wanted();
   }
 
   wanted(): void {
@@ -149,6 +160,7 @@ export class TunnelUser implements StreamUser, Viewed {
   }
 
   end(): void {
+    this.#crumbs?.release();
     this.duplex.push(null);
   }
 

@@ -202,7 +202,7 @@ export const H2_HELD: readonly Attack[] = [
     title: 'bodies in crumbs that no handler reads',
     protocol: 'h2',
     sees: 'is held by its windows',
-    ends: /^(RST_STREAM ENHANCE_YOUR_CALM, )?(open|drain, GOAWAY ENHANCE_YOUR_CALM "streams are opened to be reset", closed)$/,
+    ends: /^open$/,
     run: async (target) => {
       const peer = await H2Peer.open(target);
       const crumb = each((id) => data(id, 'x'));

@@ -222,7 +222,6 @@ export function fuzzCase(seed: number): FuzzResult {
     streamHighWaterMark: random.chance(0.5) ? 65_536 : 100,
     floodBudget: random.chance(0.9) ? 2_000 : 20,
     resetWindow: random.chance(0.9) ? 500 : 6,
-    maxUnreadChunks: random.chance(0.9) ? 65_536 : 10,
   });
   const client = new Client(random, random.chance(0.3));
   const mutation = random.chance(0.7) ? 0 : 0.05;

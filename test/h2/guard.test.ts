@@ -250,20 +250,4 @@ describe('h2 session: memory that a peer can fill', () => {
     conversation.send(ping(), get(3));
     expect(conversation.session.state).to.equal('open');
   });
-
-  it('a body in crumbs that nobody reads is reset; one that is read is not', () => {
-    for (const reading of [false, true]) {
-      const conversation = Conversation.open(
-        reading ? { data: (session, stream, chunk) => session.consumed(stream, chunk.length) } : {},
-        { maxUnreadChunks: 1_000 },
-      );
-      conversation.send(post(1), post(3), data(3, 'x'));
-      for (let i = 0; i < 1_500; i++) conversation.send(data(1, 'x'));
-      const told = conversation.told();
-      expect(told.includes('reset 1 ENHANCE_YOUR_CALM local')).to.equal(!reading);
-      // what stream 1 held is free again
-      conversation.send(data(3, 'y'.repeat(500), { endStream: true }));
-      expect(conversation.told().at(-1)).to.equal('end 3');
-    }
-  });
 });
