@@ -142,15 +142,16 @@ export class Exchange implements StreamUser, Viewed {
       this.owner.session.consumed(this.stream, chunk.length);
       return;
     }
-    this.#uncredited += chunk.length;
     const context = this.#context;
     if (Crumbs.wants(req, chunk)) {
       this.#crumbs ??= new Crumbs(req, () => this.wanted(), context);
       this.#crumbs.keep(chunk);
+      this.#uncredited += chunk.length;
       if (this.#crumbs.roomLeft) this.wanted();
       return;
     }
     this.#crumbs?.release();
+    this.#uncredited += chunk.length;
     const more = context === undefined ? req.push(chunk) : context.runInAsyncScope(req.push, req, chunk);
     if (more) this.wanted();
   }

@@ -141,14 +141,15 @@ export class TunnelUser implements StreamUser, Viewed {
 
   data(chunk: Buffer): void {
     const { duplex } = this;
-    this.#uncredited += chunk.length;
     if (Crumbs.wants(duplex, chunk)) {
       this.#crumbs ??= new Crumbs(duplex, () => this.wanted());
       this.#crumbs.keep(chunk);
+      this.#uncredited += chunk.length;
       if (this.#crumbs.roomLeft) this.wanted();
       return;
     }
     this.#crumbs?.release();
+    this.#uncredited += chunk.length;
     if (duplex.push(chunk)) this.wanted();
   }
 

@@ -19,6 +19,13 @@ async function sendCrumbs(client: H2Client, id: number, from = 0, to = PIECES): 
   }
 }
 
+/** All that has come: Node 26 gives a piece at a time. */
+function readAll(body: Readable | undefined): string {
+  let text = '';
+  for (let chunk = body?.read(); chunk !== null && chunk !== undefined; chunk = body?.read()) text += chunk;
+  return text;
+}
+
 /** Ways to read a body, each beginning once all but its end has arrived. */
 const WAYS: Readonly<Record<string, (body: Readable) => Promise<string>>> = {
   "'data'": (body) =>
@@ -31,7 +38,7 @@ const WAYS: Readonly<Record<string, (body: Readable) => Promise<string>>> = {
     new Promise((resolve) => {
       let text = '';
       body.on('readable', () => {
-        for (let chunk = body.read(); chunk !== null; chunk = body.read()) text += chunk;
+        text += readAll(body);
       });
       body.on('end', () => resolve(text));
     }),
@@ -94,7 +101,7 @@ describe('a body in crumbs over HTTP/2', () => {
     await sendCrumbs(client, id);
     await until(() => request?.readableLength === PIECES, 'body');
     expect(pushed).to.equal(1);
-    expect(Buffer.concat([request?.read()]).toString()).to.equal(BODY.toString());
+    expect(readAll(request)).to.equal(BODY.toString());
     expect(pushed).to.equal(2);
   });
 
@@ -103,7 +110,7 @@ describe('a body in crumbs over HTTP/2', () => {
     const [, client] = await pair((req, res) => {
       response = res;
       req.on('readable', () => {
-        if (req.readableLength >= PIECES && !res.writableEnded) res.end(String(req.read()));
+        if (req.readableLength >= PIECES && !res.writableEnded) res.end(readAll(req));
       });
     });
     const id = client.request({ method: 'POST', open: true });
