@@ -23,7 +23,7 @@ const args = argumentsOrExit({
   },
 });
 
-const plan: SpeedPlan = { subject: 'lastcall', peers: ['node:https'], rounds: args.pairs, seed: args.seed };
+const plan: SpeedPlan = { subject: 'lastcall', peers: ['plain node:https'], rounds: args.pairs, seed: args.seed };
 const results: SpeedResult[] = [];
 try {
   const load = { requests: args.requests, connections: 50, streams: 1, h1: true };
@@ -41,7 +41,7 @@ reportAndExit({
   totals: speedTotals(results, plan),
   rows: results.map(speedRow),
   bars: [
-    ...results.map((result) => ratioBar(result, plan, 'node:https', 1.03)),
+    ...results.map((result) => ratioBar(result, plan, 'plain node:https', 1.03)),
     bar('pairs (at least 40)', args.pairs, args.pairs >= 40),
   ],
   details: results.map(({ name, micros }) => ({ name, micros: Object.fromEntries(micros) })),

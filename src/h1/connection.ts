@@ -24,6 +24,7 @@ import type { H1Settings } from './options.js';
 import { HEAD_TOO_LARGE, REQUEST_TIMEOUT, refusal, refusalFor, requestTimeoutError } from './refusal.js';
 import { type Awaited, type Timed, Timeouts } from './timeouts.js';
 import { Upgrade } from './upgrade.js';
+import { joinSmallWrites } from './writes.js';
 
 /** What all HTTP/1.1 connections of a server share. */
 export interface H1Context {
@@ -123,6 +124,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     (socket as OwnedSocket)[kDriver] = this;
     socket.allowHalfOpen = true;
     socket.destroySoon = onDestroySoon;
+    joinSmallWrites(socket);
     this.#backlog = new Backlog(socket);
     this.#timeouts = new Timeouts(this, context.settings);
     this.#timeouts.reconsider();

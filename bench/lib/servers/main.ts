@@ -60,6 +60,8 @@ async function makerOf(kind: ServerConfig['kind']): Promise<MakeServer> {
       return (await import('./lastcall.js')).makeLastcall;
     case 'node:https':
       return (await import('./node-https.js')).makeNodeHttps;
+    case 'plain node:https':
+      return (await import('./node-https.js')).makePlainHttps;
     case 'adopted https':
       return (await import('./lastcall.js')).makeAdoptedHttps;
     case 'floor':

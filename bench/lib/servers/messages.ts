@@ -5,12 +5,14 @@ import type { ServerLimits } from '../../../test/attacks/attack.js';
 import type { CpuTime } from '../cpu.js';
 
 /**
- * Every server that can be measured: lastcall, node:https and the same one adopted by lastcall, node:http2's compatibility API with its two usual ways to
- * close a session, its stream API, and the floor, which is no server: frames cut from TLS and answered with fixed bytes.
+ * Every server that can be measured: lastcall; node:https with the usual recipe for closing a connection, without it, and
+ * adopted by lastcall; node:http2's compatibility API with its two usual ways to close a session, its stream API; and the
+ * floor, which is no server: frames cut from TLS and answered with fixed bytes.
  */
 export type ServerKind =
   | 'lastcall'
   | 'node:https'
+  | 'plain node:https'
   | 'adopted https'
   | 'node:http2 close()'
   | 'node:http2 two GOAWAYs'

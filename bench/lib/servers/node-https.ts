@@ -1,9 +1,9 @@
 /**
- * node:https with the usual recipe for closing one connection: `Connection: close` on the response that is running, or
- * `socket.end()` when none is.
+ * node:https with the usual recipe for closing one connection, `Connection: close` on the response that is running, or
+ * `socket.end()` when none is; and without any, as the measure of speed.
  */
 import type { ServerResponse } from 'node:http';
-import { createServer } from 'node:https';
+import { createServer, type Server } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { epochNow } from './app.js';
 import { closeOf, type MakeServer } from './server.js';
@@ -36,12 +36,7 @@ export const makeNodeHttps: MakeServer = (config, app) => {
     get ports() {
       return [...open.keys()].map((socket) => socket.remotePort ?? 0);
     },
-    listen: () =>
-      new Promise((resolve) => {
-        server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, () =>
-          resolve((server.address() as AddressInfo).port),
-        );
-      }),
+    listen: () => listening(server),
     async drain(remotePort) {
       const [socket, connection] = [...open].find(([each]) => each.remotePort === remotePort) ?? [];
       if (socket === undefined || connection === undefined) return undefined;
@@ -55,3 +50,19 @@ export const makeNodeHttps: MakeServer = (config, app) => {
     },
   };
 };
+
+export const makePlainHttps: MakeServer = (config, app) => {
+  const server = createServer({ key: config.key, cert: config.cert }, app.listener);
+  return {
+    ownDrains: [],
+    ports: [],
+    listen: () => listening(server),
+    drain: () => Promise.resolve(undefined),
+  };
+};
+
+function listening(server: Server): Promise<number> {
+  return new Promise((resolve) => {
+    server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, () => resolve((server.address() as AddressInfo).port));
+  });
+}
