@@ -22,7 +22,7 @@ export async function runSuite(node, args = []) {
   const mocha = join(root, 'node_modules/mocha/bin/mocha.js');
   const strict = process.env.CI === 'true' ? ['--forbid-only'] : [];
   // Tests wait more than they compute: each file in a process of its own, as many at a time as there are cores.
-  const parallel = ['--parallel', '--jobs', String(availableParallelism())];
+  const parallel = ['--parallel', '--jobs', String(2 * availableParallelism())];
   const options = ['--reporter', './scripts/reporter.mjs', '--fail-zero', ...parallel, ...strict, ...args];
   const child = spawn(node, [mocha, ...options], {
     cwd: root,
