@@ -32,7 +32,27 @@ const MUTANTS = [
   ['h2: commits before it has settled', H2_DRAIN, 'this.#settled = resolve;', 'resolve();', H2],
   ['h2: commits on the ACK', H2_DRAIN, 'ackedAt + Math.max(GRACE, grace)', 'ackedAt', H2],
   ['h2: settle never runs out', H2_DRAIN, '+ terms.settle;', '+ Number.MAX_SAFE_INTEGER;', H2],
-  ['h2: settles without a look at the clock', H2_DRAIN, 'if (now() < at) {', 'if (at < 0) {', [...H2, ...H2_TESTS]],
+  [
+    'h2: settles without a look at the clock',
+    H2_DRAIN,
+    'if (now() < until) {',
+    'if (until < 0) {',
+    [...H2, ...H2_TESTS],
+  ],
+  [
+    'h2: settles with bytes that are received and not read',
+    H2_DRAIN,
+    'this.#unread() && !this.#over ? at +',
+    'this.#over ? at +',
+    H2_TESTS,
+  ],
+  [
+    'h2: the deadline throws away what the client has yet to read',
+    H2_DRAIN,
+    'this.#pings.send(() => resolve()));',
+    'resolve());',
+    H2_TESTS,
+  ],
   [
     'h2: the last-stream-id is 2 too low',
     H2_DRAIN,

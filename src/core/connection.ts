@@ -62,6 +62,8 @@ export interface Connection {
   readonly active: number;
   /** Requests answered in full. */
   readonly served: number;
+  /** h2: the round trip in ms, smoothed, once a PING of ours has been answered; `undefined` before. */
+  readonly rtt: number | undefined;
   /** The application's own labels, for selecting connections. */
   readonly tags: Map<string, string>;
   /** Aborted when a drain of this connection begins: "finish soon", never "cancel". */
@@ -177,6 +179,10 @@ export class LiveConnection implements Connection {
 
   get served(): number {
     return this.counts.served;
+  }
+
+  get rtt(): number | undefined {
+    return this.#driver?.smoothedRtt;
   }
 
   /** Most connections have none. */

@@ -29,8 +29,10 @@ export interface DrainTerms {
  */
 export interface Driver {
   readonly protocol: Protocol;
-  /** The measured round trip in ms, once there is one. */
+  /** The round trip that a drain has measured, in ms. */
   readonly rtt: number | undefined;
+  /** The smoothed estimate of all that were measured, in ms. */
+  readonly smoothedRtt: number | undefined;
   /** Tells the peer that the connection is about to end, as early as the protocol lets us. */
   announce(terms: DrainTerms): void;
   /** The terms of the drain under way became tighter. */

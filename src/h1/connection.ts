@@ -85,6 +85,7 @@ function next(driver: H1Connection): void {
 export class H1Connection implements Driver, ExchangeOwner, Timed {
   readonly protocol = 'http/1.1';
   readonly rtt = undefined;
+  readonly smoothedRtt = undefined;
   readonly #connection: LiveConnection;
   readonly #socket: Socket;
   readonly #context: H1Context;

@@ -39,6 +39,7 @@ export function attachBuiltin(connection: LiveConnection, session: ServerHttp2Se
 export class BuiltinH2Connection implements Driver {
   readonly protocol = 'h2';
   readonly rtt = undefined;
+  readonly smoothedRtt = undefined;
   readonly #connection: LiveConnection;
   readonly #session: ServerHttp2Session;
   readonly #open = new Set<OpenStream>();

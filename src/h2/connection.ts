@@ -79,7 +79,7 @@ export class H2Connection implements Driver, RequestsEvents, Timed {
     this.session = this.#requests.session;
     this.#wire = this.#requests.wire;
     this.#pings = new Pings(this.session, this.#wire);
-    this.#drain = new H2Drain(this.#requests, this.#pings);
+    this.#drain = new H2Drain(this.#requests, this.#pings, () => this.#rest !== undefined);
     this.#deadlines = new Deadlines(this, context.settings);
   }
 
@@ -218,9 +218,14 @@ export class H2Connection implements Driver, RequestsEvents, Timed {
 
   // Drains
 
-  /** The round trip that a drain measured, else the smoothed estimate, in ms. */
+  /** The round trip that the drain measured, in ms. */
   get rtt(): number | undefined {
-    return this.#drain.rtt ?? this.#pings.smoothed;
+    return this.#drain.rtt;
+  }
+
+  /** The smoothed estimate of all round trips that were measured, in ms. */
+  get smoothedRtt(): number | undefined {
+    return this.#pings.smoothed;
   }
 
   /** Measures the round trip now, in ms; stays pending when the connection closes before. */

@@ -34,6 +34,11 @@ export class Crumbs {
     this.#wanted = wanted;
     this.#context = context;
     readable.read = (size?: number) => this.#read(size);
+    readable.setEncoding = (encoding) => {
+      // Node decodes what it has, and of half a character nothing would be left to tell of.
+      this.release();
+      return proto.setEncoding.call(readable, encoding);
+    };
     Object.defineProperty(readable, 'readableLength', { get: () => this.#available, configurable: true });
   }
 

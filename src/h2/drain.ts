@@ -22,6 +22,8 @@ const GRACE_PER_RTT = 0.25;
 export class H2Drain {
   readonly #on: Requests;
   readonly #pings: Pings;
+  /** Whether bytes have been received that the session has not read yet. */
+  readonly #unread: () => boolean;
   readonly #alarm = new Alarm(() => this.#decide());
   #terms: DrainTerms | undefined;
   /** The announcement's PING, and one more if the peer's preface came after it. */
@@ -37,14 +39,15 @@ export class H2Drain {
   /** The session has failed or its peer is gone: nothing is to be waited for. */
   #over = false;
 
-  constructor(on: Requests, pings: Pings) {
+  constructor(on: Requests, pings: Pings, unread: () => boolean) {
     this.#on = on;
     this.#pings = pings;
+    this.#unread = unread;
   }
 
-  /** The round trip that was measured: by the last PING, because nobody answers one before its preface. */
+  /** The round trip that was measured: if possible by the last PING, because nobody answers one before its preface. */
   get rtt(): number | undefined {
-    return this.#sent.at(-1)?.rtt;
+    return this.#sent.findLast(({ ackedAt }) => ackedAt !== undefined)?.rtt;
   }
 
   announce(terms: DrainTerms): void {
@@ -106,9 +109,11 @@ export class H2Drain {
       else this.#on.abandon(user, 'aborted', ErrorCode.CANCEL);
     }
     session.goaway(session.highestStreamId, ErrorCode.NO_ERROR, this.#terms?.reason);
-    const flushed = new Promise<void>((resolve) => wire.track({ wrote: () => {}, writtenOut: () => resolve() }));
+    // Resetting the socket throws away what the kernel still holds, answers that are complete among it: the peer has to
+    // have read this far. One that doesn't answer gets the time that a cut may take.
+    const read = new Promise<void>((resolve) => this.#pings.send(() => resolve()));
     wire.flush();
-    await flushed;
+    await read;
   }
 
   /** There is no peer any more: what waits for it is over. */
@@ -139,7 +144,9 @@ export class H2Drain {
 
   #decide(): void {
     const at = this.#settledAt();
-    if (now() < at) {
+    // A peer that sends more than a turn's work, again and again, doesn't put it off for ever.
+    const until = this.#unread() && !this.#over ? at + (this.#terms?.settle ?? 0) : at;
+    if (now() < until) {
       this.#alarm.set(at);
       return;
     }
@@ -166,10 +173,13 @@ export class H2Drain {
     return last.writtenOutAt + terms.settle;
   }
 
-  /** Only requests are left whose answers are complete: their clients needn't send the rest. (RFC 9113 §8.1) */
+  /**
+   * Only requests are left whose answers are complete: their clients needn't send the rest (RFC 9113 §8.1). Of a tunnel
+   * the other direction is in use still.
+   */
   #stopUploads(): void {
     const users = [...this.#on.users()];
-    if (users.length === 0 || !users.every((user) => user.responded)) return;
+    if (users.length === 0 || !users.every((user) => user.responded && !user.stream.tunnel)) return;
     for (const user of users) this.#on.abandon(user, 'served', ErrorCode.NO_ERROR);
   }
 

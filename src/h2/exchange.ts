@@ -150,7 +150,7 @@ export class Exchange implements StreamUser, Viewed {
       if (this.#crumbs.roomLeft) this.wanted();
       return;
     }
-    this.#crumbs?.release();
+    this.#releaseCrumbs();
     this.#uncredited += chunk.length;
     const more = context === undefined ? req.push(chunk) : context.runInAsyncScope(req.push, req, chunk);
     if (more) this.wanted();
@@ -169,10 +169,18 @@ export class Exchange implements StreamUser, Viewed {
     req.complete = true;
     if (trailers !== undefined && trailers.length > 0) req._addHeaderLines(trailers, trailers.length);
     if (req.destroyed) return;
-    this.#crumbs?.release();
+    this.#releaseCrumbs();
     const context = this.#context;
     if (context === undefined) req.push(null);
     else context.runInAsyncScope(req.push, req, null);
+  }
+
+  /** Whatever is pushed may have 'readable' emitted. */
+  #releaseCrumbs(): void {
+    const crumbs = this.#crumbs;
+    if (crumbs === undefined) return;
+    if (this.#context === undefined) crumbs.release();
+    else this.#context.runInAsyncScope(crumbs.release, crumbs);
   }
 
   // The response

@@ -166,7 +166,8 @@ export class Inbound implements FrameSink {
     life.lastStreamId = streamId;
     const early = this.#early === undefined ? undefined : this.#takeEarly(streamId);
     if (streamId > life.goawayLast) {
-      life.refuse(streamId, true, 1 + size / OCTETS_PER_WORK);
+      // As much work as a request, and no more; charging it would cut those that were accepted before.
+      life.refuse(streamId, true, 0);
       return;
     }
     if (life.streams.size >= limits.maxConcurrentStreams) {

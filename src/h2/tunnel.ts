@@ -32,6 +32,8 @@ export class H2Tunnel extends Duplex {
 
   constructor(user: TunnelUser, protocol: string | undefined) {
     super({ allowHalfOpen: true });
+    // As on a socket of HTTP/1.1: what a peer does must not crash an application that doesn't listen.
+    this.on('error', () => {});
     this.#user = user;
     this.protocol = protocol;
   }
@@ -107,6 +109,8 @@ export class TunnelUser implements StreamUser, Viewed {
   /** What was written while it might still be a response head. */
   #head: Buffer | undefined = undefined;
   #uncredited = 0;
+  /** END_STREAM has come: the application has all there is. */
+  #complete = false;
   /** Of bytes that came faster than they were read. */
   #crumbs: Crumbs | undefined = undefined;
 
@@ -118,6 +122,7 @@ export class TunnelUser implements StreamUser, Viewed {
     this.req = new H2Request(this, head);
     this.req.httpVersionMinor = 0;
     this.req.complete = true;
+    if (head.endStream) this.end();
   }
 
   get method(): string {
@@ -161,6 +166,7 @@ export class TunnelUser implements StreamUser, Viewed {
   }
 
   end(): void {
+    this.#complete = true;
     this.#crumbs?.release();
     this.duplex.push(null);
   }
@@ -234,7 +240,7 @@ export class TunnelUser implements StreamUser, Viewed {
         this.responded = true;
         this.owner.responded(this);
       }
-      return;
+      if (this.#complete) return;
     }
     this.lost();
   }

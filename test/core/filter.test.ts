@@ -27,6 +27,7 @@ function connection(facts: Facts = {}): Connection & { authorities: Authorities 
     lastActiveAt: openedAt,
     active: 0,
     served: 0,
+    rtt: undefined,
     tags: new Map(),
     authorities: new Authorities(),
     drainSignal: new AbortController().signal,

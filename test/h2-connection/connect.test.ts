@@ -1,10 +1,13 @@
 import type { IncomingMessage } from 'node:http';
 import { type AddressInfo, connect as connectTcp, createServer as createTcpServer } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { setImmediate as turn } from 'node:timers/promises';
 import { expect } from 'chai';
 import { gracefulShutdown } from '../../src/core/shutdown.js';
 import type { H2Tunnel } from '../../src/h2/tunnel.js';
+import type { H2Client } from '../wire/h2-client.js';
 import { ErrorCode, Flag, Setting } from '../wire/h2-frames.js';
+import type { TestHost } from './host.js';
 import { pair, until, valuesOf } from './serve.js';
 
 const CONNECT = Flag.END_HEADERS;
@@ -172,5 +175,90 @@ describe('CONNECT on HTTP/2', () => {
     const report = await gracefulShutdown(host.connection, { timeout: 100 });
     expect(draining).to.equal(true);
     expect(report).to.include({ outcome: 'forced', aborted: 1 });
+  });
+
+  /** Opens a tunnel whose application listens for nothing but what it has to. */
+  async function tunnel(
+    begin: (stream: Duplex) => void,
+  ): Promise<{ host: TestHost; client: H2Client; id: number; stream: () => Duplex }> {
+    const [host, client] = await pair(() => {});
+    let duplex: Duplex | undefined;
+    host.on('connect', (_req, stream: Duplex) => {
+      duplex = stream;
+      begin(stream);
+    });
+    const id = client.nextStreamId();
+    client.headers(
+      id,
+      [
+        [':method', 'CONNECT'],
+        [':authority', 'example.com:443'],
+      ],
+      CONNECT,
+    );
+    await until(() => client.stream(id).status === 200, 'tunnel');
+    const stream = (): Duplex => {
+      if (duplex === undefined) throw new Error('no tunnel');
+      return duplex;
+    };
+    return { host, client, id, stream };
+  }
+
+  const ENDS: Readonly<Record<string, (client: H2Client, id: number, host: TestHost) => void>> = {
+    'a RST of its connection': (client) => client.reset(),
+    'the end of its connection': (client) => client.end(),
+    'a broken frame': (client) => void client.frame(0x6, 0, 0, Buffer.alloc(3)),
+    'a stream error': (client, id) => void client.windowUpdate(id, 0),
+    RST_STREAM: (client, id) => void client.rst(id, ErrorCode.CANCEL),
+    'the deadline of a drain': (_client, _id, host) => void gracefulShutdown(host.connection, { timeout: 5 }),
+  };
+  for (const [what, end] of Object.entries(ENDS)) {
+    for (const half of [false, true]) {
+      it(`closes the application’s ${half ? 'half-closed ' : ''}end on ${what}, and crashes nobody`, async () => {
+        const { host, client, id, stream } = await tunnel((duplex) => {
+          duplex.resume();
+          if (half) duplex.end('bye');
+          else duplex.write(Buffer.alloc(200_000));
+        });
+        await turn();
+        end(client, id, host);
+        await until(() => stream().destroyed, 'close');
+        client.destroy();
+      });
+    }
+  }
+
+  it('has its end at once when the client has sent nothing but CONNECT', async () => {
+    const [host, client] = await pair(() => {});
+    host.on('connect', (_req, stream: Duplex) => stream.pipe(stream));
+    const id = client.nextStreamId();
+    client.headers(
+      id,
+      [
+        [':method', 'CONNECT'],
+        [':authority', 'example.com:443'],
+      ],
+      CONNECT | Flag.END_STREAM,
+    );
+    const done = gracefulShutdown(host.connection, { timeout: 3_000 });
+    expect((await client.response(id)).status).to.equal(200);
+    expect((await done).outcome).to.equal('drained');
+  });
+
+  it('keeps the client’s direction through a drain when the application has ended its own', async () => {
+    let read = 0;
+    const { host, client, id } = await tunnel((duplex) => {
+      duplex.on('data', (chunk: Buffer) => {
+        read += chunk.length;
+      });
+      duplex.end('bye');
+    });
+    const done = gracefulShutdown(host.connection, { timeout: 5_000 });
+    for (let i = 1; i <= 20; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      client.data(id, 'y'.repeat(100), i === 20);
+    }
+    expect(await done).to.include({ outcome: 'drained', served: 1 });
+    expect(read).to.equal(2_000);
   });
 });

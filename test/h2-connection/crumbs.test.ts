@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
 import { PassThrough } from 'node:stream';
@@ -134,6 +135,49 @@ describe('a body in crumbs over HTTP/2', () => {
     for await (const chunk of request ?? []) parts.push(chunk as Buffer);
     const text = Buffer.concat(parts).toString();
     expect(text).to.equal(`${BODY.toString('latin1', 0, 10)}${'#'.repeat(10_000)}${BODY.toString('latin1', 10, 20)}`);
+  });
+
+  for (const what of ['a large piece', 'the end'] as const) {
+    it(`has ‘readable’ in the context of its request when ${what} follows`, async () => {
+      const contexts: (string | undefined)[] = [];
+      const storage = new AsyncLocalStorage<string>();
+      const [, client] = await pair((req, res) => {
+        storage.enterWith('mine');
+        req.on('readable', () => {
+          contexts.push(storage.getStore());
+          if (req.readableLength > 8_192 || req.complete) readAll(req);
+        });
+        req.on('end', () => res.end());
+      });
+      const id = client.request({ method: 'POST', open: true });
+      await sendCrumbs(client, id, 0, 3);
+      if (what === 'a large piece') client.data(id, Buffer.alloc(9_000));
+      await turn();
+      client.data(id, '', true);
+      await client.response(id);
+      expect(contexts.length).to.be.at.least(2);
+      expect(new Set(contexts)).to.deep.equal(new Set(['mine']));
+    });
+  }
+
+  it('is told of though it began with a part of a character', async () => {
+    let text = '';
+    const [, client] = await pair((req, res) => {
+      setTimeout(() => {
+        req.setEncoding('utf8').on('readable', () => {
+          text += readAll(req);
+        });
+      }, 50);
+      req.on('end', () => res.end());
+    });
+    const id = client.request({ method: 'POST', open: true });
+    const euros = Buffer.from('€uros');
+    client.data(id, euros.subarray(0, 1));
+    await turn();
+    client.data(id, euros.subarray(1));
+    await until(() => text === '€uros', 'text');
+    client.data(id, '', true);
+    await client.response(id);
   });
 
   it('opens the window again as it is read', async () => {

@@ -423,4 +423,73 @@ describe('draining an HTTP/2 connection', () => {
     });
     expect(host.connection.active).to.equal(0);
   });
+
+  it('decides only when all that was received has been read, in however many turns', async () => {
+    const STREAMS = 300;
+    const host = await serve((_req, res) => res.end(), { h2: { maxConcurrentStreams: STREAMS } });
+    const client = await connect(host);
+    await client.fetch();
+    const [driver] = host.drivers;
+    if (driver === undefined) throw new Error('no driver');
+    const pong = driver.pong.bind(driver);
+    // The loop stalls beyond the grace just when a client that has read the announcement writes what it had allocated.
+    driver.pong = (opaque) => {
+      driver.pong = pong;
+      pong(opaque);
+      setImmediate(() => {
+        for (let i = 0; i < STREAMS; i++) client.request();
+        setImmediate(() => stall(60));
+      });
+    };
+    const report = await gracefulShutdown(host.connection);
+    expect(report).to.include({ outcome: 'drained', served: STREAMS, refused: 0 });
+  });
+
+  it('lets the client read what was answered before the deadline cuts the rest', async () => {
+    const SIZE = 2_000_000;
+    const host = await serve((req, res) => {
+      if (req.url === '/big') res.end(Buffer.alloc(SIZE));
+    });
+    const relay = await Relay.open({ port: host.port, delayMs: 10, bytesPerSecond: 20_000_000, bufferBytes: 65_536 });
+    const client = await connect(host, { port: relay.port, settings: [[Setting.INITIAL_WINDOW_SIZE, 16_000_000]] });
+    client.windowUpdate(0, 16_000_000);
+    const hanging = client.request({ path: '/hang' });
+    await client.expectAck('SETTINGS');
+    const big = client.request({ path: '/big' });
+    await until(() => host.connection.served === 1, 'answer with the kernel');
+    const report = await gracefulShutdown(host.connection, { timeout: 1 });
+    expect(report).to.include({ outcome: 'forced', served: 0, aborted: 1 });
+    await client.ended();
+    expect(client.stream(hanging).reset).to.equal(ErrorCode.CANCEL);
+    expect(Buffer.concat(client.stream(big).body).length).to.equal(SIZE);
+    await relay.close();
+  });
+
+  it('reports no round trip that it has not measured', async () => {
+    const [host, client] = await pair((_req, res) => res.end(), {}, { pingAck: 'manual' });
+    await client.fetch();
+    const measured = host.drivers[0]?.measureRtt();
+    client.ackPing((await client.expect('PING')).payload);
+    await measured;
+    expect(host.connection.rtt).to.be.a('number');
+    const report = await gracefulShutdown(host.connection, { settle: 30, linger: 20 });
+    expect(report).to.include({ outcome: 'drained', rtt: undefined });
+  });
+
+  it('goes on with what it has accepted, however many streams a client opens too late', async () => {
+    const { responses, handler } = held();
+    const [host, client] = await pair(handler, {}, { record: false });
+    const accepted = client.request();
+    const done = gracefulShutdown(host.connection);
+    await until(() => client.goaways.length === 2, 'final GOAWAY');
+    const LATE = 5_000;
+    for (let i = 0; i < LATE; i++) {
+      client.request();
+      if (i % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    await until(() => host.connection.counts.refused === LATE, 'refusals');
+    responses[0]?.end('still here');
+    expect((await client.response(accepted)).text).to.equal('still here');
+    expect(await done).to.include({ outcome: 'drained', served: 1, refused: LATE });
+  });
 });
