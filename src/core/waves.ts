@@ -18,7 +18,10 @@ export interface WaveOptions {
   concurrency?: number;
   /** Aborting it begins no more drains; those under way go on. */
   signal?: AbortSignal;
-  /** Called when something has changed, at most once per turn of the event loop, and at the end. */
+  /**
+   * Called when something has changed, at most once per turn of the event loop, and at the end. When it throws, no more
+   * drains begin, and the promise rejects.
+   */
   onProgress?: (progress: DrainProgress) => void;
   /**
    * Also connections that begin to match while the drains go on, if they were accepted after it began (default false).
@@ -276,7 +279,13 @@ class Waves<Member extends WaveMember> {
 
   #follow(): void {
     if (this.#newcomers !== undefined && this.#following) {
-      for (const member of this.#newcomers()) this.#members.push(member);
+      try {
+        for (const member of this.#newcomers()) this.#members.push(member);
+      } catch (error) {
+        // It is the application that is asked, by a predicate: in a timer there is nobody else to tell.
+        this.#onError(error);
+        return;
+      }
       this.#look.set(now() + FOLLOW_INTERVAL);
       this.#changed();
     }
@@ -312,13 +321,13 @@ class Waves<Member extends WaveMember> {
 
   #finish(): void {
     this.#end();
+    this.#tell();
     this.#resolve({
       reports: this.#reports,
       left: this.#members.length - this.#taken,
       gone: this.#gone,
       duration: now() - this.#startedAt,
     });
-    this.#tell();
   }
 
   /** Tells of it once this turn of the event loop is over: thousands of drains may end in one. */
@@ -332,12 +341,16 @@ class Waves<Member extends WaveMember> {
   }
 
   #tell(): void {
-    this.#settings.onProgress?.({
-      total: this.#members.length,
-      draining: this.#draining,
-      outcomes: { ...this.#outcomes },
-      waiting: this.#members.length - this.#taken,
-      gone: this.#gone,
-    });
+    try {
+      this.#settings.onProgress?.({
+        total: this.#members.length,
+        draining: this.#draining,
+        outcomes: { ...this.#outcomes },
+        waiting: this.#members.length - this.#taken,
+        gone: this.#gone,
+      });
+    } catch (error) {
+      this.#onError(error);
+    }
   }
 }

@@ -241,7 +241,36 @@ describe('draining in waves', () => {
     expect(clock.pending).to.equal(0);
   });
 
+  for (const [when, count] of [
+    ['while the drains go on', 10],
+    ['at the end', 0],
+  ] as const) {
+    it(`rejects when onProgress throws ${when}, and begins no more`, async () => {
+      const problem = new Error('no');
+      const onProgress = (): void => {
+        throw problem;
+      };
+      const drains = start(count, { spread: 1_000, onProgress });
+      await clock.advance(2_000);
+      expect(drains.error).to.equal(problem);
+      expect(drains.begun.length).to.be.at.most(1);
+      expect(clock.pending).to.equal(0);
+    });
+  }
+
   describe('follow', () => {
+    it('rejects when looking for connections that follow throws, and begins no more', async () => {
+      const problem = new Error('no');
+      const drains = start(10, { spread: 1_000, follow: true });
+      drains.newcomers.splice = () => {
+        throw problem;
+      };
+      await clock.advance(2_000);
+      expect(drains.error).to.equal(problem);
+      expect(drains.begun.length).to.be.at.most(2);
+      expect(clock.pending).to.equal(0);
+    });
+
     it('false: connections that match later are not its business', async () => {
       const drains = start(10, { spread: 1_000 });
       drains.newcomers.push({ index: 10, state: 'open' });
