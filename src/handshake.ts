@@ -152,9 +152,9 @@ function whenSpoken(connection: LiveConnection, raw: Socket, timeout: number, be
     if (now() >= until) connection.limited('handshakeTimeout');
     connection.reset();
   });
+  alarm.set(until);
   connection.beforeProtocol = ({ idleWait = Infinity, deadline, linger }) =>
     alarm.atMost(Math.min(now() + idleWait, deadline - linger));
-  alarm.set(until);
   raw.on('readable', read);
   raw.on('close', done);
 }

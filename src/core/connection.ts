@@ -115,8 +115,6 @@ export class LiveConnection implements Connection {
   readonly closed: Promise<void>;
   /** What its drains take from its server's `drain` option. */
   drainDefaults: DrainOptions = {};
-  /** While the protocol is unknown: told of a drain, because nobody else would end a connection that says nothing. */
-  beforeProtocol: ((terms: DrainTerms) => void) | undefined;
 
   /** The accepted TCP socket: the only one that can be reset. */
   readonly #raw: Socket;
@@ -127,6 +125,8 @@ export class LiveConnection implements Connection {
   #servername: string | undefined;
   #state: ConnectionState = 'handshaking';
   #driver: Driver | undefined;
+  #beforeProtocol: ((terms: DrainTerms) => void) | undefined;
+  #drainTerms: DrainTerms | undefined;
   #drainController: AbortController | undefined;
   readonly #waiting: ((driver: Driver) => void)[] = [];
   #resolveClosed: () => void = () => {};
@@ -153,6 +153,21 @@ export class LiveConnection implements Connection {
 
   get driver(): Driver | undefined {
     return this.#driver;
+  }
+
+  /**
+   * While the protocol is unknown: told of a drain, because nobody else would end a connection that says nothing. Who
+   * comes when one is under way is told at once.
+   */
+  set beforeProtocol(tell: ((terms: DrainTerms) => void) | undefined) {
+    this.#beforeProtocol = tell;
+    if (this.#drainTerms !== undefined) tell?.(this.#drainTerms);
+  }
+
+  /** The terms of the drain under way, while no driver can be told of them. */
+  set drainTerms(terms: DrainTerms) {
+    this.#drainTerms = terms;
+    this.#beforeProtocol?.(terms);
   }
 
   get secure(): boolean {

@@ -166,7 +166,7 @@ class Drain {
     this.#alarm.atMost(this.#finished ? this.#end : Math.min(this.#terms.deadline, this.#end));
     this.#cutOn(settings.signal);
     this.#connection.driver?.tighten(this.#terms);
-    this.#connection.beforeProtocol?.(this.#terms);
+    this.#connection.drainTerms = this.#terms;
   }
 
   async #run(): Promise<DrainReport> {
@@ -185,7 +185,7 @@ class Drain {
   /** The protocol isn't known yet: the announcement waits for it. */
   async #announceLater(): Promise<Driver | undefined> {
     const connection = this.#connection;
-    connection.beforeProtocol?.(this.#terms);
+    connection.drainTerms = this.#terms;
     const established = new Promise<Driver>((resolve) => {
       connection.whenEstablished((driver) => {
         driver.announce(this.#terms);

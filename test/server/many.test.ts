@@ -221,4 +221,19 @@ describe('many connections', () => {
     await once(socket.resume(), 'close');
     expect((await drained).outcomes.drained).to.equal(1);
   });
+
+  for (const secure of [false, true]) {
+    it(`that say nothing after a header that came during a drain are closed by it (${secure ? 'TLS' : 'cleartext'})`, async () => {
+      await serve({ ...(secure ? await certificate() : { cleartext: true }), proxyProtocol: true });
+      const socket = await dial();
+      socket.once('end', () => socket.end());
+      await live(1);
+      const drained = server.drain('all', { idleWait: 500, timeout: 8_000 });
+      socket.write(HEADER);
+      await once(socket.resume(), 'close');
+      const { duration, outcomes } = await drained;
+      expect(outcomes.drained).to.equal(1);
+      expect(duration).to.be.below(3_000);
+    });
+  }
 });
