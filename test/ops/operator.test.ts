@@ -171,6 +171,10 @@ describe('the operator endpoint', () => {
     ['/drain?filter=all&follow=maybe', 'POST', 400, /drain\.follow must be a boolean/],
     ['/drain?filter=sample=50%25&follow', 'POST', 400, /drain\.follow must be false when the filter takes a sample/],
     ['/drain?filter=sample=50%25&follow&wait=0', 'POST', 400, /drain\.follow must be false/],
+    ['/drain?filter=proto=h1&filter=tag.tenant=acme', 'POST', 400, /^parameter filter is given twice$/m],
+    ['/drain?filter=all&timeout=5s&timeout=1', 'POST', 400, /^parameter timeout is given twice$/m],
+    ['/drain?filter=all&wait=no', 'POST', 400, /^wait is 0 or 1, not "no"$/m],
+    ['/connections?filter=proto=h1&filter=all', 'GET', 400, /^parameter filter is given twice$/m],
     ['/connections?filtre=all', 'GET', 400, /unknown parameter filtre \(known: filter, json\)/],
   ];
   for (const [path, method, status, message] of wrong) {
@@ -184,6 +188,21 @@ describe('the operator endpoint', () => {
       const json = await ask(path, method, { accept: 'application/json' });
       expect(JSON.parse(json.body).error).to.match(message);
       expect(server.connections.get(id)?.state).to.equal('open');
+    });
+  }
+
+  for (const query of ['wait=no', 'idleWait=0&idleWait=9s']) {
+    it(`drains no connection by its id for ?${query}`, async () => {
+      const id = await open();
+      expect((await ask(`/connections/${id}/drain?${query}`, 'POST')).status).to.equal(400);
+      expect(server.connections.get(id)?.state).to.equal('open');
+    });
+  }
+
+  for (const query of ['wait', 'wait=1']) {
+    it(`waits for the end with ?${query}`, async () => {
+      const id = await open();
+      expect((await ask(`/connections/${id}/drain?idleWait=0&${query}`, 'POST')).status).to.equal(200);
     });
   }
 
