@@ -174,7 +174,9 @@ export class Server extends NetServer {
   /**
    * New certificates for new connections; live ones keep theirs. TLS options that aren't given stay as they were.
    *
-   * @throws {TypeError} ERR_LASTCALL_OPTION when the key or the certificate can't be used; then the old ones stay
+   * @param options those of `tls.createSecureContext`; what else `createServer` was given can't be changed
+   * @throws {TypeError} ERR_LASTCALL_OPTION when an option is none of those, or the key or the certificate can't be used;
+   *   then the old ones stay
    */
   setSecureContext(options: SecureContextOptions): void {
     this.#renewContext('setSecureContext', this.#tlsServer('setSecureContext'), options);
