@@ -80,7 +80,7 @@ export function drainSettings(
  *
  * The peer is told as early as its protocol lets us, every request that was sent before it could know is served, and
  * the connection is closed when nothing is left. Resolves when it is closed, whatever the peer does; never rejects for
- * what a peer does. Calling it again joins the drain under way: the shorter limits win.
+ * what a peer does. Calling it again joins the drain under way: the shorter limits win, each counted from its call.
  *
  * ```ts
  * const report = await gracefulShutdown(connectionOf(req), { timeout: 10_000 });
