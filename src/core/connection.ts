@@ -91,6 +91,13 @@ export function claimSocket(socket: object, connection: LiveConnection): void {
   (socket as OwnedSocket)[kConnection] = connection;
 }
 
+const NO_TAGS: ReadonlyMap<string, string> = new Map();
+
+/** The tags of a connection, to be read: most connections have none, and needn't get a map for being asked. */
+export function tagsOf(connection: Connection): ReadonlyMap<string, string> {
+  return connection instanceof LiveConnection ? (connection.givenTags ?? NO_TAGS) : connection.tags;
+}
+
 export class LiveConnection implements Connection {
   readonly id = ++lastId;
   /** When a request last began or ended, on the `now()` clock; at first when it was accepted. */
@@ -197,6 +204,11 @@ export class LiveConnection implements Connection {
   /** Most connections have none. */
   get tags(): Map<string, string> {
     this.#tags ??= new Map();
+    return this.#tags;
+  }
+
+  /** `undefined` as long as nobody has asked for `tags`. */
+  get givenTags(): ReadonlyMap<string, string> | undefined {
     return this.#tags;
   }
 

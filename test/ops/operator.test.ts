@@ -244,6 +244,14 @@ describe('the operator endpoint', () => {
     expect((await ask('/connections?filter=proto=h2')).body).to.equal('no connections\n');
   });
 
+  it('lists and selects connections without giving them tags', async () => {
+    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    await once(server.connections, 'open');
+    for (const path of ['/connections', '/connections?json', '/connections?filter=tag.tenant=acme']) await ask(path);
+    expect(server.connections.live().map(({ givenTags }) => givenTags)).to.deep.equal([undefined]);
+    socket.destroy();
+  });
+
   it('drains the connections that a filter names, and leaves the others', async () => {
     const [one, other] = [await openAnother(), await openAnother()];
     server.connections.get(one)?.tags.set('tenant', 'other');
