@@ -50,11 +50,10 @@ export class Handshakes {
         }
         this.#findProtocol(connection, raw);
       },
-      failed: (error) => {
-        if (reading.received > 0) {
-          connection.limited('handshakeErrors');
-          this.#events.emit('proxyError', error, raw);
-        }
+      failed: (error, late) => {
+        if (late) connection.limited('handshakeTimeout');
+        else if (reading.received > 0) connection.limited('handshakeErrors');
+        if (reading.received > 0) this.#events.emit('proxyError', error, raw);
         connection.reset();
       },
     });
