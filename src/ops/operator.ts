@@ -19,6 +19,7 @@ import { type Answer, Reply } from './operator-reply.js';
 import { type RequestTarget, targetOf } from './target.js';
 import { formatConnection, formatLimits, formatReport, formatSummary } from './text.js';
 
+/** An operator endpoint that listens. */
 export interface OperatorEndpoint {
   /** Where it listens, e.g. `http://127.0.0.1:8400`. */
   readonly url: string;
@@ -54,10 +55,22 @@ interface Started {
 }
 
 /**
- * Starts the operator endpoint of a server on 127.0.0.1.
+ * Starts the operator endpoint of a server: a small HTTP server on 127.0.0.1 that lists the connections and drains them,
+ * for `curl` and for the commands `lastcall list` and `lastcall drain`.
  *
+ * ```ts
+ * const operator = await startOperator(server);
+ * onSignals(server, { cleanup: () => operator.close() });
+ * ```
+ *
+ * It asks for no password: whoever can connect to this machine's loopback can drain. What a browser sends on behalf of
+ * another site is refused. It keeps the process alive until it is closed, and answers while the server stops.
+ *
+ * @param server a server of `createServer`, or an adopted one
  * @param port default 8400; 0: any free one
- * @throws what `listen` throws, e.g. EADDRINUSE
+ * @returns the endpoint, once it listens
+ * @throws {Error} EADDRINUSE when the port is taken, EACCES when this process may not listen on it
+ * @throws {RangeError} ERR_SOCKET_BAD_PORT when the port is none
  */
 export async function startOperator(server: Drainable, port = 8400): Promise<OperatorEndpoint> {
   const endpoint = createServer(operatorListener(server));

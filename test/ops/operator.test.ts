@@ -1,11 +1,19 @@
 /** The operator endpoint of a real server: what it shows, what it drains, and whom it refuses. */
 
 import { once } from 'node:events';
-import { Agent, get, type IncomingMessage, request } from 'node:http';
+import { Agent, createServer as createHttpServer, get, type IncomingMessage, request } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { expect } from 'chai';
-import { connectionOf, createServer, type Server } from '../../src/index.js';
-import { type OperatorEndpoint, startOperator } from '../../src/ops/operator.js';
+import {
+  adopt,
+  connectionOf,
+  createServer,
+  type Drainable,
+  type OperatorEndpoint,
+  type Server,
+  startOperator,
+} from '../../src/index.js';
+import { thrown } from '../server/support.js';
 
 interface Answer {
   readonly status: number | undefined;
@@ -66,6 +74,21 @@ describe('the operator endpoint', () => {
     others.push(another);
     return open(another);
   };
+
+  it('rejects by code when it cannot listen', async () => {
+    const taken = Number(new URL(operator.url).port);
+    expect(await thrown(() => startOperator(server, taken))).to.include({ code: 'EADDRINUSE' });
+    expect(await thrown(() => startOperator(server, 65_536))).to.include({ code: 'ERR_SOCKET_BAD_PORT' });
+  });
+
+  it('is there for an adopted server, too, and gone when it is closed', async () => {
+    const adopted: Drainable = adopt(createHttpServer());
+    const endpoint = await startOperator(adopted, 0);
+    const answer = await fetch(`${endpoint.url}/ready`);
+    expect([answer.status, await answer.text()]).to.deep.equal([503, 'not ready\n']);
+    await endpoint.close();
+    expect(await thrown(() => fetch(endpoint.url))).to.be.instanceOf(TypeError);
+  });
 
   it('shows how often each limit has fired', async () => {
     expect((await ask('/limits')).body).to.equal('no limit has fired\n');
