@@ -50,11 +50,10 @@ export class Handshakes {
         }
         this.#findProtocol(connection, raw);
       },
-      failed: (error) => {
-        if (reading.received > 0) {
-          connection.limited('handshakeErrors');
-          this.#events.emit('proxyError', error, raw);
-        }
+      failed: (error, late) => {
+        if (late) connection.limited('handshakeTimeout');
+        else if (reading.received > 0) connection.limited('handshakeErrors');
+        if (reading.received > 0) this.#events.emit('proxyError', error, raw);
         connection.reset();
       },
     });
@@ -152,9 +151,9 @@ function whenSpoken(connection: LiveConnection, raw: Socket, timeout: number, be
     if (now() >= until) connection.limited('handshakeTimeout');
     connection.reset();
   });
+  alarm.set(until);
   connection.beforeProtocol = ({ idleWait = Infinity, deadline, linger }) =>
     alarm.atMost(Math.min(now() + idleWait, deadline - linger));
-  alarm.set(until);
   raw.on('readable', read);
   raw.on('close', done);
 }

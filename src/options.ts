@@ -90,6 +90,21 @@ const TLS_OPTIONS = [
   'ticketKeys',
 ];
 
+/** Of these, what tls.Server takes once, when it is made: in a new secure context it would be ignored. */
+const TLS_SERVER_OPTIONS = [
+  'allowPartialTrustChain',
+  'enableTrace',
+  'handshakeTimeout',
+  'pskCallback',
+  'pskIdentityHint',
+  'rejectUnauthorized',
+  'requestCert',
+  'secureContext',
+  'SNICallback',
+];
+
+const CONTEXT_OPTIONS = TLS_OPTIONS.filter((name) => !TLS_SERVER_OPTIONS.includes(name));
+
 /** Any one of these is enough to shake hands. */
 const TLS_MATERIAL = ['cert', 'pfx', 'SNICallback', 'secureContext', 'pskCallback'] as const;
 
@@ -146,9 +161,10 @@ function tlsOptions(options: ServerOptions): TlsOptions {
  * everything that belongs to it.
  *
  * @param name how the errors call the options
+ * @throws {TypeError} ERR_LASTCALL_OPTION for an option that is unknown, or that a running server can't change
  */
 export function renewedContext(before: TlsOptions, options: SecureContextOptions, name: string): SecureContextOptions {
-  const given = optionsObject(name, options, TLS_OPTIONS) as SecureContextOptions;
+  const given = optionsObject(name, options, CONTEXT_OPTIONS) as SecureContextOptions;
   const kept: TlsOptions = { ...before };
   if (CERTIFICATE_OPTIONS.some((name) => given[name] !== undefined)) {
     for (const name of CERTIFICATE_OPTIONS) delete kept[name];

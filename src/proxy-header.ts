@@ -39,8 +39,10 @@ export interface ProxyHeaderEvents {
   /**
    * No header came: malformed, too late, or the peer left in the middle. The socket is still open. Not called for a
    * peer that leaves without a byte (a balancer's probe), whose socket is destroyed.
+   *
+   * @param late whether the timeout was over
    */
-  failed(error: ProxyProtocolError): void;
+  failed(error: ProxyProtocolError, late: boolean): void;
 }
 
 /** A header that is being read. */
@@ -66,15 +68,15 @@ export function readProxyHeader(socket: Socket, timeout: number, events: ProxyHe
     socket.off('close', done);
     socket.off('error', ignore);
   };
-  const fail = (error: ProxyProtocolError): void => {
+  const fail = (error: ProxyProtocolError, late = false): void => {
     done();
     // What the peer still sends must neither wait nor crash.
     socket.on('error', ignore);
-    events.failed(error);
+    events.failed(error, late);
   };
   const alarm = new Alarm(() => {
     if (now() < until && parser.received > 0) alarm.set(until);
-    else fail(new ProxyProtocolError('the header did not come in time'));
+    else fail(new ProxyProtocolError('the header did not come in time'), now() >= until);
   });
   const read = (chunk: Buffer): void => {
     let result: ReturnType<ProxyHeaderParser['receive']>;

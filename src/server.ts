@@ -55,7 +55,9 @@ export type RotateOptions = Omit<DrainManyOptions, 'follow'>;
  *
  * Events beyond net.Server's: `request`, `upgrade`, `connect`, `checkContinue`, `checkExpectation`, `clientError`,
  * `secureConnection`, `tlsClientError`, `timeout` as http.Server's and https.Server's; `handlerError(error, req, res)`
- * when a handler throws or rejects (without a listener it is printed to stderr); `stopping` when a shutdown begins.
+ * when a handler throws or rejects (without a listener it is printed to stderr); `proxyError(error, socket)` when a
+ * connection that must begin with a PROXY header doesn't: a `ProxyProtocolError`, and the balancer's socket, which is
+ * closed next; `stopping` when a shutdown begins.
  */
 export class Server extends NetServer {
   /** The live connections. (Node's types still declare the count that it dropped long ago: hence `& number`.) */
@@ -174,7 +176,9 @@ export class Server extends NetServer {
   /**
    * New certificates for new connections; live ones keep theirs. TLS options that aren't given stay as they were.
    *
-   * @throws {TypeError} ERR_LASTCALL_OPTION when the key or the certificate can't be used; then the old ones stay
+   * @param options those of `tls.createSecureContext`; what else `createServer` was given can't be changed
+   * @throws {TypeError} ERR_LASTCALL_OPTION when an option is none of those, or the key or the certificate can't be used;
+   *   then the old ones stay
    */
   setSecureContext(options: SecureContextOptions): void {
     this.#renewContext('setSecureContext', this.#tlsServer('setSecureContext'), options);

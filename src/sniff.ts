@@ -53,10 +53,10 @@ export function sniffProtocol(
     socket.destroy();
   };
 
+  alarm.set(now() + hold);
   connection.beforeProtocol = ({ idleWait = Infinity, deadline, linger }: DrainTerms) => {
     if (head.length === 0) alarm.atMost(Math.min(now() + idleWait, deadline - linger));
   };
-  alarm.set(now() + hold);
   socket.on('data', read);
   socket.resume();
   socket.on('end', ended);

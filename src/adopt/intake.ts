@@ -55,7 +55,7 @@ export class Intake {
   accepted(raw: unknown): void {
     if (!(raw instanceof Socket) || connectionOfSocket(raw) !== undefined) return;
     const connection = this.#add(raw);
-    if (isTls(this.#server) && connection.state === 'handshaking') closeIfSilent(connection, raw);
+    if (isTls(this.#server) && connection.driver === undefined) closeIfSilent(connection, raw);
   }
 
   /** A TLS handshake is done. */

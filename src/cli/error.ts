@@ -1,6 +1,13 @@
 /** The error that a person at a terminal caused and can mend: shown as one line, without a stack. */
 export class CliError extends Error {
   readonly code = 'ERR_LASTCALL_CLI';
+  /** What the process ends with. */
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode = 1) {
+    super(message);
+    this.exitCode = exitCode;
+  }
 }
 
 const REASONS: Readonly<Record<string, string>> = {

@@ -1,8 +1,9 @@
 #!/usr/bin/env node
-/** The `lastcall` command: runs what the arguments ask for; a mistake is one line on stderr and exit code 1. */
+/** The `lastcall` command: runs what the arguments ask for; a mistake is one line on stderr and an exit code. */
 import { readFileSync } from 'node:fs';
 import { FilterSyntaxError } from '../core/filter-text.js';
 import { type Command, parseCommand } from './arguments.js';
+import { CliError } from './error.js';
 
 function version(): string {
   const file = new URL('../../package.json', import.meta.url);
@@ -38,5 +39,5 @@ try {
   process.stderr.write(`lastcall: ${error.message}\n`);
   if (error instanceof FilterSyntaxError) process.stderr.write(`${error.excerpt}\n`);
   // An application that was loaded may hold the process.
-  process.exit(1);
+  process.exit(error instanceof CliError ? error.exitCode : 1);
 }

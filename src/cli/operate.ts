@@ -7,7 +7,7 @@ import { formatProgress, formatReport, formatSummary } from '../ops/text.js';
 import { CliError, reasonOf } from './error.js';
 import type { DrainArguments, ListArguments } from './operator-arguments.js';
 
-/** The exit code when a drain has cut or lost requests. */
+/** The exit code when a drain has cut or lost requests, or may have: its end isn't known. */
 const LOSSES = 2;
 
 /** @throws {CliError} when the endpoint can't be asked, or refuses */
@@ -47,11 +47,15 @@ async function resultOf(answer: IncomingMessage): Promise<DrainReport | DrainSum
       text = told.take(text);
     }
   } catch (error) {
-    throw new CliError(`the operator endpoint has broken off: ${reasonOf(error)}`);
+    throw brokenOff(error);
   } finally {
     told.clear();
   }
   return JSON.parse(text) as DrainReport | DrainSummary;
+}
+
+function brokenOff(error: unknown): CliError {
+  return new CliError(`the operator endpoint has broken off, what has begun may go on: ${reasonOf(error)}`, LOSSES);
 }
 
 /** Shows complete lines of progress in one line of the terminal, each in the place of the one before. */
@@ -100,6 +104,8 @@ async function ask(
   try {
     [answer] = (await once(req, 'response')) as [IncomingMessage];
   } catch (error) {
+    // It was there, and has taken the request.
+    if (method === 'POST' && (error as NodeJS.ErrnoException).code === 'ECONNRESET') throw brokenOff(error);
     throw new CliError(`no operator endpoint answers at ${url.origin}: ${reasonOf(error)} (--operator PORT)`);
   }
   answer.setEncoding('utf8');

@@ -69,7 +69,7 @@ options:
 ${OPERATOR}
 ${FILTERS}
 TIME: 500ms, 10s, 1h30m, or a number of milliseconds.
-Exit code: 0: nothing was lost. 2: requests were cut or lost. 1: a mistake, or no
-server answers.
+Exit code: 0: nothing was lost. 2: requests were cut or lost, or it isn't known: the
+server broke off. 1: a mistake, or no server answers; nothing was drained.
 `,
 } as const;

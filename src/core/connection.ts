@@ -93,6 +93,13 @@ export function claimSocket(socket: object, connection: LiveConnection): void {
   (socket as OwnedSocket)[kConnection] = connection;
 }
 
+const NO_TAGS: ReadonlyMap<string, string> = new Map();
+
+/** The tags of a connection, to be read: most connections have none, and needn't get a map for being asked. */
+export function tagsOf(connection: Connection): ReadonlyMap<string, string> {
+  return connection instanceof LiveConnection ? (connection.givenTags ?? NO_TAGS) : connection.tags;
+}
+
 export class LiveConnection implements Connection {
   readonly id = ++lastId;
   /** When a request last began or ended, on the `now()` clock; at first when it was accepted. */
@@ -117,8 +124,6 @@ export class LiveConnection implements Connection {
   readonly closed: Promise<void>;
   /** What its drains take from its server's `drain` option. */
   drainDefaults: DrainOptions = {};
-  /** While the protocol is unknown: told of a drain, because nobody else would end a connection that says nothing. */
-  beforeProtocol: ((terms: DrainTerms) => void) | undefined;
 
   /** The accepted TCP socket: the only one that can be reset. */
   readonly #raw: Socket;
@@ -129,6 +134,8 @@ export class LiveConnection implements Connection {
   #servername: string | undefined;
   #state: ConnectionState = 'handshaking';
   #driver: Driver | undefined;
+  #beforeProtocol: ((terms: DrainTerms) => void) | undefined;
+  #drainTerms: DrainTerms | undefined;
   #drainController: AbortController | undefined;
   readonly #waiting: ((driver: Driver) => void)[] = [];
   #resolveClosed: () => void = () => {};
@@ -155,6 +162,21 @@ export class LiveConnection implements Connection {
 
   get driver(): Driver | undefined {
     return this.#driver;
+  }
+
+  /**
+   * While the protocol is unknown: told of a drain, because nobody else would end a connection that says nothing. Who
+   * comes when one is under way is told at once.
+   */
+  set beforeProtocol(tell: ((terms: DrainTerms) => void) | undefined) {
+    this.#beforeProtocol = tell;
+    if (this.#drainTerms !== undefined) tell?.(this.#drainTerms);
+  }
+
+  /** The terms of the drain under way, while no driver can be told of them. */
+  set drainTerms(terms: DrainTerms) {
+    this.#drainTerms = terms;
+    this.#beforeProtocol?.(terms);
   }
 
   get secure(): boolean {
@@ -188,6 +210,11 @@ export class LiveConnection implements Connection {
   /** Most connections have none. */
   get tags(): Map<string, string> {
     this.#tags ??= new Map();
+    return this.#tags;
+  }
+
+  /** `undefined` as long as nobody has asked for `tags`. */
+  get givenTags(): ReadonlyMap<string, string> | undefined {
     return this.#tags;
   }
 

@@ -4,7 +4,7 @@
  */
 import type { Authorities } from './authorities.js';
 import { AddressSet } from './cidr.js';
-import type { Connection, Protocol } from './connection.js';
+import { type Connection, type Protocol, tagsOf } from './connection.js';
 import { optionRangeError, optionsObject, optionTypeError } from './options.js';
 import { epochNow } from './timing.js';
 
@@ -162,9 +162,10 @@ const TESTS: Readonly<Record<Exclude<keyof ConnectionConditions, 'sample'>, (pat
     const [only] = wanted;
     if (only !== undefined && wanted.length === 1) {
       const { tag, values } = only;
-      return ({ tags }) => values.has(tags.get(tag));
+      return (connection) => values.has(tagsOf(connection).get(tag));
     }
-    return ({ tags }) => {
+    return (connection) => {
+      const tags = tagsOf(connection);
       for (const { tag, values } of wanted) if (!values.has(tags.get(tag))) return false;
       return true;
     };

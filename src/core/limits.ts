@@ -7,7 +7,7 @@
 export const LIMITS = [
   /** TLS or the PROXY header took too long. */
   'handshakeTimeout',
-  /** A handshake failed: no TLS, no protocol or cipher in common, a certificate refused. */
+  /** A handshake failed: no TLS, no protocol or cipher in common, a certificate refused, no PROXY header. */
   'handshakeErrors',
   /** h2: the client's preface took too long. */
   'prefaceTimeout',

@@ -80,7 +80,7 @@ export function drainSettings(
  *
  * The peer is told as early as its protocol lets us, every request that was sent before it could know is served, and
  * the connection is closed when nothing is left. Resolves when it is closed, whatever the peer does; never rejects for
- * what a peer does. Calling it again joins the drain under way: the shorter limits win.
+ * what a peer does. Calling it again joins the drain under way: the shorter limits win, each counted from its call.
  *
  * ```ts
  * const report = await gracefulShutdown(connectionOf(req), { timeout: 10_000 });
@@ -166,7 +166,7 @@ class Drain {
     this.#alarm.atMost(this.#finished ? this.#end : Math.min(this.#terms.deadline, this.#end));
     this.#cutOn(settings.signal);
     this.#connection.driver?.tighten(this.#terms);
-    this.#connection.beforeProtocol?.(this.#terms);
+    this.#connection.drainTerms = this.#terms;
   }
 
   async #run(): Promise<DrainReport> {
@@ -185,7 +185,7 @@ class Drain {
   /** The protocol isn't known yet: the announcement waits for it. */
   async #announceLater(): Promise<Driver | undefined> {
     const connection = this.#connection;
-    connection.beforeProtocol?.(this.#terms);
+    connection.drainTerms = this.#terms;
     const established = new Promise<Driver>((resolve) => {
       connection.whenEstablished((driver) => {
         driver.announce(this.#terms);

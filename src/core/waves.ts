@@ -18,11 +18,15 @@ export interface WaveOptions {
   concurrency?: number;
   /** Aborting it begins no more drains; those under way go on. */
   signal?: AbortSignal;
-  /** Called when something has changed, at most once per turn of the event loop, and at the end. */
+  /**
+   * Called when something has changed, at most once per turn of the event loop, and at the end. When it throws, no more
+   * drains begin, and the promise rejects.
+   */
   onProgress?: (progress: DrainProgress) => void;
   /**
    * Also connections that begin to match while the drains go on, if they were accepted after it began (default false).
-   * It ends when `spread` is over and the connections that were there at the beginning have been drained.
+   * It ends when `spread` is over and the connections that were there at the beginning have been drained. Those that
+   * follow come after the first ones, `spread / total` apart; once `spread` is over they wait half as long.
    */
   follow?: boolean;
 }
@@ -152,8 +156,6 @@ class Waves<Member extends WaveMember> {
   readonly #startedAt = now();
   /** The connections that were there at the beginning. */
   readonly #initial: number;
-  /** ms between two drains. */
-  readonly #interval: number;
   readonly #next = new Alarm(() => this.#turn());
   readonly #look = new Alarm(() => this.#follow());
   readonly #reports: DrainReport[] = [];
@@ -165,10 +167,12 @@ class Waves<Member extends WaveMember> {
   #gone = 0;
   /** Of the initial ones: those that are over. */
   #initialOver = 0;
+  /** When the last member was taken, on the `now()` clock. */
+  #tookAt = this.#startedAt;
   /** When the next member's drain is due, on the `now()` clock, */
   #due: number;
-  /** and when the pace lets it begin: this is what keeps overdue ones from beginning together. */
-  #paced = -Infinity;
+  /** and from when on the pace counts: this is what keeps overdue ones from beginning together. */
+  #pacedFrom = -Infinity;
   #soon: NodeJS.Immediate | undefined;
   #telling: NodeJS.Immediate | undefined;
 
@@ -189,7 +193,6 @@ class Waves<Member extends WaveMember> {
     this.#newcomers = newcomers;
     this.#random = random;
     this.#initial = members.length;
-    this.#interval = settings.spread / Math.max(1, members.length);
     this.#due = this.#dueAt(0);
   }
 
@@ -201,9 +204,16 @@ class Waves<Member extends WaveMember> {
     this.#turn();
   }
 
+  /** ms between two drains. The first ones keep their pace, however many follow. */
+  #interval(index: number): number {
+    return this.#settings.spread / Math.max(1, index < this.#initial ? this.#initial : this.#members.length);
+  }
+
   /** When a member's drain is due. */
   #dueAt(index: number): number {
-    return this.#startedAt + (index + this.#random() * JITTER) * this.#interval;
+    const interval = this.#interval(index);
+    if (index < this.#initial) return this.#startedAt + (index + this.#random() * JITTER) * interval;
+    return Math.min(this.#tookAt + interval, this.#startedAt + this.#settings.spread);
   }
 
   /** Begins what is due, as far as the pace and the concurrency let it. */
@@ -230,11 +240,16 @@ class Waves<Member extends WaveMember> {
     );
   }
 
+  /** When the pace lets the next member's drain begin. */
+  get #paced(): number {
+    return this.#pacedFrom + this.#interval(this.#taken) / CATCH_UP;
+  }
+
   /** Takes the next member; `false` when it closed before its turn. */
   #take(at: number): boolean {
     const index = this.#taken++;
-    // Those that follow have no share of the spread: they come one interval after the other.
-    this.#due = this.#taken < this.#initial ? this.#dueAt(this.#taken) : Math.max(this.#due, at) + this.#interval;
+    this.#tookAt = at;
+    this.#due = this.#dueAt(this.#taken);
     const member = this.#members[index];
     if (member === undefined || member.state === 'closed') {
       this.#gone++;
@@ -242,7 +257,7 @@ class Waves<Member extends WaveMember> {
       return false;
     }
     this.#draining++;
-    this.#paced = Math.max(this.#paced, at - TIMER_SLACK) + this.#interval / CATCH_UP;
+    this.#pacedFrom = Math.max(this.#pacedFrom + this.#interval(index) / CATCH_UP, at - TIMER_SLACK);
     this.#begin(member).then((report) => {
       this.#draining--;
       this.#reports.push(report);
@@ -276,11 +291,25 @@ class Waves<Member extends WaveMember> {
 
   #follow(): void {
     if (this.#newcomers !== undefined && this.#following) {
-      for (const member of this.#newcomers()) this.#members.push(member);
+      try {
+        this.#add(this.#newcomers());
+      } catch (error) {
+        // It is the application that is asked, by a predicate: in a timer there is nobody else to tell.
+        this.#onError(error);
+        return;
+      }
       this.#look.set(now() + FOLLOW_INTERVAL);
       this.#changed();
     }
     this.#schedule();
+  }
+
+  #add(members: Iterable<Member>): void {
+    for (const member of members) this.#members.push(member);
+    if (this.#taken < this.#initial) return;
+    // More of them come closer together.
+    this.#due = this.#dueAt(this.#taken);
+    this.#next.clear();
   }
 
   readonly #onAbort = (): void => {
@@ -312,13 +341,13 @@ class Waves<Member extends WaveMember> {
 
   #finish(): void {
     this.#end();
+    this.#tell();
     this.#resolve({
       reports: this.#reports,
       left: this.#members.length - this.#taken,
       gone: this.#gone,
       duration: now() - this.#startedAt,
     });
-    this.#tell();
   }
 
   /** Tells of it once this turn of the event loop is over: thousands of drains may end in one. */
@@ -332,12 +361,16 @@ class Waves<Member extends WaveMember> {
   }
 
   #tell(): void {
-    this.#settings.onProgress?.({
-      total: this.#members.length,
-      draining: this.#draining,
-      outcomes: { ...this.#outcomes },
-      waiting: this.#members.length - this.#taken,
-      gone: this.#gone,
-    });
+    try {
+      this.#settings.onProgress?.({
+        total: this.#members.length,
+        draining: this.#draining,
+        outcomes: { ...this.#outcomes },
+        waiting: this.#members.length - this.#taken,
+        gone: this.#gone,
+      });
+    } catch (error) {
+      this.#onError(error);
+    }
   }
 }

@@ -111,7 +111,10 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   /** On the `now()` clock. */
   #idleSince = now();
   #silentTooLong = false;
-  #announcedAt = 0;
+  /** When the drain was asked for its `idleWait`, on the `now()` clock, */
+  #idleWaitFrom = 0;
+  /** and when the idle connection's time would have been up for those who asked before. */
+  #idleAtMost = Infinity;
   #terms: DrainTerms | undefined;
   #settled: (() => void) | undefined;
   #finished: (() => void) | undefined;
@@ -182,8 +185,8 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     if (this.#silentTooLong && this.#received === 0) return 0;
     const held = this.#idleSince + this.#context.keepAlive.hold;
     const idleWait = this.#terms?.idleWait;
-    const waited = idleWait === undefined ? held : Math.max(this.#idleSince, this.#announcedAt) + idleWait;
-    return Math.min(waited, this.#lastMoment);
+    const waited = idleWait === undefined ? held : Math.max(this.#idleSince, this.#idleWaitFrom) + idleWait;
+    return Math.min(waited, this.#idleAtMost, this.#lastMoment);
   }
 
   /** The end of a drain must leave time to linger. */
@@ -473,7 +476,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
 
   announce(terms: DrainTerms): void {
     this.#terms = terms;
-    this.#announcedAt = now();
+    this.#idleWaitFrom = now();
     this.#lingering?.tighten(terms);
     if (this.#state !== 'open') return;
     this.#state = 'announced';
@@ -487,6 +490,10 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
 
   tighten(terms: DrainTerms): void {
     if (this.#terms === undefined) return;
+    if (terms.idleWait !== this.#terms.idleWait) {
+      if (this.awaited.what === 'request') this.#idleAtMost = this.#idleUntil;
+      this.#idleWaitFrom = now();
+    }
     this.#terms = terms;
     this.#lingering?.tighten(terms);
     this.#timeouts.reconsider();

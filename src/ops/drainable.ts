@@ -16,6 +16,7 @@ export interface Stoppable {
   off?(event: 'stopping', listener: () => void): unknown;
 }
 
+/** What an operator can look at and drain: a server of `createServer`, or an adopted one. */
 export interface Drainable extends Stoppable {
   /** Whether new connections are wanted. */
   readonly ready: boolean;

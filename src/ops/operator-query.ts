@@ -1,6 +1,6 @@
 /**
- * What the query of a request to the operator endpoint asks for. A parameter that means nothing is a typo, and refused:
- * nothing is drained then.
+ * What the query of a request to the operator endpoint asks for. A parameter that means nothing, or that is given twice,
+ * is a typo, and refused: nothing is drained then.
  */
 import { parseDuration } from '../core/duration-text.js';
 import type { ConnectionFilter } from '../core/filter.js';
@@ -14,6 +14,9 @@ const FORM = ['json'];
 
 /** How the end of a drain is waited for. */
 const WAITING = ['wait', 'progress'];
+
+/** `wait=0` doesn't; `wait=no` could mean either. */
+const WAITS = ['', '0', '1'];
 
 const DURATIONS = ['timeout', 'idleWait', 'settle', 'linger', 'lingerMax', 'spread'];
 const COUNTS = ['concurrency'];
@@ -32,9 +35,10 @@ export interface NamedFilter {
  * The connections that a list is limited to: all, without `filter`.
  *
  * @throws {FilterSyntaxError} ERR_LASTCALL_FILTER
- * @throws {TypeError} ERR_LASTCALL_OPTION for an unknown parameter
+ * @throws {TypeError} ERR_LASTCALL_OPTION for an unknown parameter, or one given twice
  */
 export function listQuery(query: URLSearchParams): NamedFilter {
+  refuseRepeated(query);
   refuseUnknown(query, ['filter']);
   const text = query.get('filter') ?? 'all';
   return { text, filter: parseFilter(text) };
@@ -44,7 +48,7 @@ export function listQuery(query: URLSearchParams): NamedFilter {
  * What to drain, and how; `all` has to be said.
  *
  * @throws {FilterSyntaxError} ERR_LASTCALL_FILTER
- * @throws {TypeError} ERR_LASTCALL_OPTION for a missing filter, an unknown parameter or one of the wrong type
+ * @throws {TypeError} ERR_LASTCALL_OPTION for a missing filter, an unknown parameter, one given twice or of the wrong type
  * @throws {RangeError} ERR_LASTCALL_OPTION for one out of its range
  */
 export function drainManyQuery(query: URLSearchParams): {
@@ -67,7 +71,7 @@ export function drainManyQuery(query: URLSearchParams): {
 /**
  * How to drain one connection.
  *
- * @throws {TypeError} ERR_LASTCALL_OPTION for an unknown parameter or one of the wrong type
+ * @throws {TypeError} ERR_LASTCALL_OPTION for an unknown parameter, one given twice or of the wrong type
  * @throws {RangeError} ERR_LASTCALL_OPTION for one out of its range
  */
 export function drainOneQuery(query: URLSearchParams): DrainOptions {
@@ -77,6 +81,9 @@ export function drainOneQuery(query: URLSearchParams): DrainOptions {
 }
 
 function valuesOf(query: URLSearchParams, others: readonly string[]): Record<string, unknown> {
+  refuseRepeated(query);
+  const wait = query.get('wait') ?? '';
+  if (!WAITS.includes(wait)) throw wrong(`wait is 0 or 1, not "${wait}"`);
   const given: Record<string, unknown> = {};
   for (const [name, text] of query) {
     if (!others.includes(name) && !FORM.includes(name)) given[name] = read(name, text);
@@ -95,6 +102,13 @@ function read(name: string, text: string): unknown {
 function numberOf(text: string): number | string {
   const number = Number(text);
   return text === '' || Number.isNaN(number) ? text : number;
+}
+
+/** Only one of the values would be looked at: two filters would select more than either names. */
+function refuseRepeated(query: URLSearchParams): void {
+  for (const name of query.keys()) {
+    if (query.getAll(name).length > 1) throw wrong(`parameter ${name} is given twice`);
+  }
 }
 
 function refuseUnknown(query: URLSearchParams, known: readonly string[]): void {

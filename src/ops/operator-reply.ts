@@ -1,8 +1,10 @@
 /**
- * How the operator endpoint sends an answer: as text or as JSON, at once or after lines that tell how far a drain is.
+ * How the operator endpoint sends an answer: as text or as JSON, at once, in pieces, or after lines that tell how far a
+ * drain is.
  */
 import type { ServerResponse } from 'node:http';
 import type { DrainProgress } from '../core/waves.js';
+import type { Listing } from './connection-list.js';
 import { formatProgress } from './text.js';
 
 /** An answer in both its forms. */
@@ -44,7 +46,12 @@ export class Reply {
     this.#res.write(this.#wantsJson ? `${JSON.stringify({ progress })}\n` : formatProgress(progress));
   };
 
-  end({ status = 200, allow, text, json }: Answer): void {
+  end(answer: Answer | Listing): void {
+    if ('pieces' in answer) void this.#send(answer.pieces(this.#wantsJson));
+    else this.#end(answer);
+  }
+
+  #end({ status = 200, allow, text, json }: Answer): void {
     if (this.#res.headersSent) {
       this.#res.end(this.#wantsJson ? `${JSON.stringify(json)}\n` : text);
       return;
@@ -54,6 +61,21 @@ export class Reply {
     this.#res.end(this.#wantsJson ? `${JSON.stringify(json, null, 2)}\n` : text);
   }
 
+  /** As fast as whoever asked reads it. */
+  async #send(pieces: AsyncIterable<string>): Promise<void> {
+    const res = this.#res;
+    this.#head(200);
+    try {
+      for await (const piece of pieces) {
+        if (res.destroyed) return;
+        if (!res.write(piece)) await written(res);
+      }
+      res.end();
+    } catch (error) {
+      res.destroy(error as Error);
+    }
+  }
+
   #head(status: number, type = this.#wantsJson ? 'application/json' : 'text/plain; charset=utf-8'): void {
     this.#res.writeHead(status, {
       'content-type': type,
@@ -61,4 +83,17 @@ export class Reply {
       'x-content-type-options': 'nosniff',
     });
   }
+}
+
+/** Resolves when more may be written, or nobody reads it any more. */
+function written(res: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      res.off('drain', done);
+      res.off('close', done);
+      resolve();
+    };
+    res.on('drain', done);
+    res.on('close', done);
+  });
 }

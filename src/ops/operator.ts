@@ -1,8 +1,8 @@
 /**
  * The operator endpoint: a small HTTP server on loopback that lists the connections of a server and drains them, one by
  * id, those that a filter names, or all. It stands on plain `node:http`, so that it answers whatever state the server is
- * in. What a query asks for is operator-query.ts's, how an answer is sent operator-reply.ts's, what the text looks like
- * text.ts's, who may ask operator-guard.ts's.
+ * in. What a query asks for is operator-query.ts's, how an answer is sent operator-reply.ts's, what the list looks like
+ * connection-list.ts's, other text text.ts's, who may ask operator-guard.ts's.
  */
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -11,13 +11,15 @@ import type { Connection } from '../core/connection.js';
 import { FilterSyntaxError } from '../core/filter-text.js';
 import type { DrainReport, DrainSummary } from '../core/report.js';
 import { gracefulShutdown } from '../core/shutdown.js';
+import { connectionJson, type Listing, listing } from './connection-list.js';
 import type { Drainable } from './drainable.js';
 import { refusal } from './operator-guard.js';
 import { drainManyQuery, drainOneQuery, listQuery } from './operator-query.js';
 import { type Answer, Reply } from './operator-reply.js';
 import { type RequestTarget, targetOf } from './target.js';
-import { formatConnections, formatLimits, formatReport, formatSummary } from './text.js';
+import { formatConnection, formatLimits, formatReport, formatSummary } from './text.js';
 
+/** An operator endpoint that listens. */
 export interface OperatorEndpoint {
   /** Where it listens, e.g. `http://127.0.0.1:8400`. */
   readonly url: string;
@@ -53,10 +55,22 @@ interface Started {
 }
 
 /**
- * Starts the operator endpoint of a server on 127.0.0.1.
+ * Starts the operator endpoint of a server: a small HTTP server on 127.0.0.1 that lists the connections and drains them,
+ * for `curl` and for the commands `lastcall list` and `lastcall drain`.
  *
+ * ```ts
+ * const operator = await startOperator(server);
+ * onSignals(server, { cleanup: () => operator.close() });
+ * ```
+ *
+ * It asks for no password: whoever can connect to this machine's loopback can drain. What a browser sends on behalf of
+ * another site is refused. It keeps the process alive until it is closed, and answers while the server stops.
+ *
+ * @param server a server of `createServer`, or an adopted one
  * @param port default 8400; 0: any free one
- * @throws what `listen` throws, e.g. EADDRINUSE
+ * @returns the endpoint, once it listens
+ * @throws {Error} EADDRINUSE when the port is taken, EACCES when this process may not listen on it
+ * @throws {RangeError} ERR_SOCKET_BAD_PORT when the port is none
  */
 export async function startOperator(server: Drainable, port = 8400): Promise<OperatorEndpoint> {
   const endpoint = createServer(operatorListener(server));
@@ -77,14 +91,11 @@ export async function startOperator(server: Drainable, port = 8400): Promise<Ope
 export function operatorListener(server: Drainable): (req: IncomingMessage, res: ServerResponse) => void {
   const started: Started[] = [];
 
-  async function answer(req: IncomingMessage, { path, query }: RequestTarget, reply: Reply): Promise<Answer> {
+  async function answer(req: IncomingMessage, { path, query }: RequestTarget, reply: Reply): Promise<Answer | Listing> {
     const [collection, id, action, ...rest] = path.split('/').slice(1);
     if (rest.length > 0) return notFound(path);
     if (collection === '' && id === undefined) {
-      return get(req, () => {
-        const { text, json } = list(query);
-        return { text: `${text}\n${HELP}`, json };
-      });
+      return get(req, () => list(query, `\n${HELP}`));
     }
     if (collection === 'connections' && id === undefined) return get(req, () => list(query));
     if (collection === 'ready' && id === undefined) {
@@ -107,16 +118,14 @@ export function operatorListener(server: Drainable): (req: IncomingMessage, res:
     if (collection === 'connections' && (action === undefined || action === 'drain')) {
       const conn = /^\d{1,15}$/.test(id ?? '') ? server.connections.get(Number(id)) : undefined;
       if (conn === undefined) return problem(404, `no connection ${id} is open`);
-      if (action === undefined)
-        return get(req, () => ({ text: formatConnections([conn]), json: connectionJson(conn) }));
+      if (action === undefined) return get(req, () => ({ text: formatConnection(conn), json: connectionJson(conn) }));
       return post(req, () => drainOne(conn, query));
     }
     return notFound(path);
   }
 
-  function list(query: URLSearchParams): Answer {
-    const connections = server.connections.select(listQuery(query).filter);
-    return { text: formatConnections(connections), json: { connections: connections.map(connectionJson) } };
+  function list(query: URLSearchParams, after?: string): Listing {
+    return listing(server.connections.select(listQuery(query).filter), after);
   }
 
   function drainOne(conn: Connection, query: URLSearchParams): Promise<Answer> {
@@ -173,7 +182,7 @@ export function operatorListener(server: Drainable): (req: IncomingMessage, res:
   };
 }
 
-function get(req: IncomingMessage, make: () => Answer): Answer {
+function get<A extends Answer | Listing>(req: IncomingMessage, make: () => A): A | Answer {
   return req.method === 'GET' || req.method === 'HEAD' ? make() : notAllowed(req, 'GET');
 }
 
@@ -204,24 +213,6 @@ function fromError(error: unknown): Answer {
     return { status: 400, text: `${message}\n${excerpt}\n`, json: { error: message, position } };
   }
   return problem(code === 'ERR_LASTCALL_OPTION' ? 400 : 500, message);
-}
-
-function connectionJson(conn: Connection) {
-  const { id, protocol = null, secure, state, remoteAddress, remotePort, localAddress, localPort, servername } = conn;
-  const { openedAt, lastActiveAt, active, served } = conn;
-  const peer = { remoteAddress, remotePort, localAddress, localPort, servername };
-  return {
-    id,
-    protocol,
-    secure,
-    state,
-    ...peer,
-    openedAt,
-    lastActiveAt,
-    active,
-    served,
-    tags: Object.fromEntries(conn.tags),
-  };
 }
 
 function resultText(result: DrainReport | DrainSummary): string {

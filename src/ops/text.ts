@@ -1,5 +1,5 @@
 /** Connections, reports and summaries as plain text for a terminal. */
-import type { Connection } from '../core/connection.js';
+import { type Connection, tagsOf } from '../core/connection.js';
 import type { LimitCounts } from '../core/limits.js';
 import type { DrainReport, DrainSummary, RequestCounts } from '../core/report.js';
 import { epochNow } from '../core/timing.js';
@@ -26,24 +26,25 @@ export function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, '?');
 }
 
-export function formatConnections(connections: readonly Connection[]): string {
-  if (connections.length === 0) return 'no connections\n';
-  const at = epochNow();
-  const head = ['ID', 'PROTOCOL', 'STATE', 'PEER', 'AGE', 'IDLE', 'ACTIVE', 'SERVED', 'TAGS'];
-  return table([
-    head,
-    ...connections.map((conn) => [
-      String(conn.id),
-      conn.protocol ?? '-',
-      conn.state,
-      peerOf(conn),
-      formatDuration(at - conn.openedAt),
-      conn.active > 0 ? '-' : formatDuration(at - conn.lastActiveAt),
-      String(conn.active),
-      String(conn.served),
-      printable([...conn.tags].map(([name, value]) => `${name}=${value}`).join(' ')) || '-',
-    ]),
-  ]);
+export const CONNECTION_HEAD = ['ID', 'PROTOCOL', 'STATE', 'PEER', 'AGE', 'IDLE', 'ACTIVE', 'SERVED', 'TAGS'] as const;
+
+/** @param at ms since the epoch */
+export function connectionRow(conn: Connection, at: number): string[] {
+  return [
+    String(conn.id),
+    conn.protocol ?? '-',
+    conn.state,
+    peerOf(conn),
+    formatDuration(at - conn.openedAt),
+    conn.active > 0 ? '-' : formatDuration(at - conn.lastActiveAt),
+    String(conn.active),
+    String(conn.served),
+    printable([...tagsOf(conn)].map(([name, value]) => `${name}=${value}`).join(' ')) || '-',
+  ];
+}
+
+export function formatConnection(connection: Connection): string {
+  return table([CONNECTION_HEAD, connectionRow(connection, epochNow())]);
 }
 
 function peerOf({ remoteAddress, remotePort }: Connection): string {
@@ -52,10 +53,19 @@ function peerOf({ remoteAddress, remotePort }: Connection): string {
 }
 
 function table(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  const line = (row: readonly string[]): string =>
-    row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ');
-  return rows.map((row) => `${line(row).trimEnd()}\n`).join('');
+  const widths: number[] = [];
+  for (const row of rows) widen(widths, row);
+  return rows.map((row) => tableLine(row, widths)).join('');
+}
+
+/** Makes room for a row. */
+export function widen(widths: number[], row: readonly string[]): void {
+  for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, cell.length);
+}
+
+export function tableLine(row: readonly string[], widths: readonly number[]): string {
+  const cells = row.map((cell, column) => cell.padEnd(widths[column] ?? 0));
+  return `${cells.join('  ').trimEnd()}\n`;
 }
 
 /** How far the drains of several connections are, in a line. */

@@ -302,6 +302,20 @@ for (const kind of H1_SERVERS) {
       expect((await client.fetch()).connectionHas('close')).to.equal(true);
       client.destroy();
     });
+
+    it('ends the silence of a client that is accepted while the server stops', async () => {
+      const app = new Application();
+      const { watch, port } = await servers.start(await h1Server(kind, app.listener));
+      const connecting = silentClient(port);
+      expect(watch.connections.size).to.equal(0);
+      const stopped = watch.shutdown({ idleWait: 0, timeout: 8_000 });
+      const client = await connecting;
+      client.once('end', () => client.end());
+      const summary = await stopped;
+      expect(summary).to.include({ connections: 1, aborted: 0 });
+      expect(summary.duration).to.be.below(3_000);
+      client.destroy();
+    });
   });
 }
 

@@ -1,6 +1,7 @@
 /** `lastcall list` and `lastcall drain` against a running `lastcall serve`. */
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
+import { createServer, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { expect } from 'chai';
 import { built, endAll, lastcall, listing, type Serving, serve } from './process.js';
@@ -121,6 +122,25 @@ describe('lastcall list and lastcall drain', function () {
       /^lastcall: option drain\.follow must be false.*\n$/,
     );
   });
+
+  for (const [when, answer] of [
+    ['before its answer', () => {}],
+    ['in the middle', (res: ServerResponse) => void res.write('{"progress":')],
+  ] as const) {
+    it(`tells an endpoint that breaks off ${when} from a drain that never began`, async () => {
+      const endpoint = createServer((_req, res) => {
+        answer(res);
+        setImmediate(() => res.destroy());
+      });
+      endpoint.listen(0, '127.0.0.1');
+      await once(endpoint, 'listening');
+      const port = String((endpoint.address() as AddressInfo).port);
+      const { code, stderr } = await lastcall('drain', 'all', '--operator', port).ended;
+      endpoint.close();
+      expect(stderr).to.match(/^lastcall: the operator endpoint has broken off, what has begun may go on: [^\n]+\n$/);
+      expect(code).to.equal(2);
+    });
+  }
 
   it('survives an endpoint that speaks something else', async () => {
     const port = Number(new URL(serving.url).port);

@@ -241,7 +241,36 @@ describe('draining in waves', () => {
     expect(clock.pending).to.equal(0);
   });
 
+  for (const [when, count] of [
+    ['while the drains go on', 10],
+    ['at the end', 0],
+  ] as const) {
+    it(`rejects when onProgress throws ${when}, and begins no more`, async () => {
+      const problem = new Error('no');
+      const onProgress = (): void => {
+        throw problem;
+      };
+      const drains = start(count, { spread: 1_000, onProgress });
+      await clock.advance(2_000);
+      expect(drains.error).to.equal(problem);
+      expect(drains.begun.length).to.be.at.most(1);
+      expect(clock.pending).to.equal(0);
+    });
+  }
+
   describe('follow', () => {
+    it('rejects when looking for connections that follow throws, and begins no more', async () => {
+      const problem = new Error('no');
+      const drains = start(10, { spread: 1_000, follow: true });
+      drains.newcomers.splice = () => {
+        throw problem;
+      };
+      await clock.advance(2_000);
+      expect(drains.error).to.equal(problem);
+      expect(drains.begun.length).to.be.at.most(2);
+      expect(clock.pending).to.equal(0);
+    });
+
     it('false: connections that match later are not its business', async () => {
       const drains = start(10, { spread: 1_000 });
       drains.newcomers.push({ index: 10, state: 'open' });
@@ -266,7 +295,39 @@ describe('draining in waves', () => {
       drains.newcomers.push(...membersOf(20));
       await clock.advance(10_000);
       expect(drains.result?.reports).to.have.length(30);
-      expect(Math.max(...drains.per(200))).to.be.at.most(5);
+      // 6 in 200 ms is the pace of 30; 2 is what a late timer may bring at once.
+      expect(Math.max(...drains.per(200))).to.be.at.most(12 + 2);
+      expect(Math.max(...drains.per(200).slice(0, 4))).to.be.at.most(3);
+    });
+
+    for (const [initial, at, [earliest, latest]] of [
+      [0, 200, [1_900, 2_010]],
+      // The first one is drained at a random moment of the first half.
+      [1, 200, [1_600, 2_450]],
+      // The interval is 400 ms, or 333: they are caught up with at twice the pace.
+      [0, 1_850, [2_650, 2_810]],
+      [1, 1_850, [2_500, 2_810]],
+    ] as const) {
+      it(`true: ${initial} at first and 5 more ${at} ms later are spread over what is left`, async () => {
+        const drains = start(initial, { spread: 2_000, follow: true });
+        await clock.advance(at);
+        drains.newcomers.push(...membersOf(5));
+        await clock.advance(10_000);
+        expect(drains.result?.reports).to.have.length(initial + 5);
+        expect(drains.times.at(-1)).to.be.within(earliest, latest);
+        const gaps = drains.times.slice(initial).map((time, index) => time - (drains.times[index + initial - 1] ?? 0));
+        expect(Math.min(...gaps.slice(1))).to.be.at.least(140);
+      });
+    }
+
+    it('true: once the spread is over, one that comes alone is drained when it is found', async () => {
+      const drains = start(1, { spread: 1_000, follow: true }, (index) => (index === 0 ? 10_000 : 50));
+      await clock.advance(5_000);
+      drains.newcomers.push({ index: 1, state: 'open' });
+      await clock.advance(200);
+      expect(drains.begun).to.have.length(2);
+      await clock.advance(10_000);
+      expect(drains.result?.reports).to.have.length(2);
     });
 
     it('true: waits for the spread even if nothing matched at first', async () => {

@@ -127,6 +127,33 @@ for (const { name, tls } of TRANSPORTS) {
       expect((await drained).phases.settle).to.be.within(50, 1_000);
     });
 
+    it('counts the idleWait of a call that joins from that call', async () => {
+      const site = await Site.open({ tls });
+      const client = await site.connect();
+      await client.fetch();
+      const connection = await site.connection();
+      const drained = gracefulShutdown(connection, { idleWait: 5_000 });
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      const from = performance.now();
+      void gracefulShutdown(connection, { idleWait: 200 });
+      void gracefulShutdown(connection, { idleWait: 4_000 });
+      await leaves(site, client);
+      await drained;
+      expect(performance.now() - from).to.be.within(195, 2_000);
+    });
+
+    it('waits no longer for a call that joins than for the one before', async () => {
+      const site = await Site.open({ tls });
+      const client = await site.connect();
+      await client.fetch();
+      const connection = await site.connection();
+      const drained = gracefulShutdown(connection, { idleWait: 800 });
+      await new Promise((resolve) => setTimeout(resolve, 600));
+      void gracefulShutdown(connection, { idleWait: 790 });
+      await leaves(site, client);
+      expect((await drained).phases.settle).to.be.within(750, 1_200);
+    });
+
     it('joins the drain under way, and the shorter idleWait wins', async () => {
       const site = await Site.open({ tls });
       const client = await site.connect();

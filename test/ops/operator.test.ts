@@ -1,11 +1,19 @@
 /** The operator endpoint of a real server: what it shows, what it drains, and whom it refuses. */
 
 import { once } from 'node:events';
-import { Agent, get, type IncomingMessage, request } from 'node:http';
+import { Agent, createServer as createHttpServer, get, type IncomingMessage, request } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { expect } from 'chai';
-import { connectionOf, createServer, type Server } from '../../src/index.js';
-import { type OperatorEndpoint, startOperator } from '../../src/ops/operator.js';
+import {
+  adopt,
+  connectionOf,
+  createServer,
+  type Drainable,
+  type OperatorEndpoint,
+  type Server,
+  startOperator,
+} from '../../src/index.js';
+import { thrown } from '../server/support.js';
 
 interface Answer {
   readonly status: number | undefined;
@@ -66,6 +74,21 @@ describe('the operator endpoint', () => {
     others.push(another);
     return open(another);
   };
+
+  it('rejects by code when it cannot listen', async () => {
+    const taken = Number(new URL(operator.url).port);
+    expect(await thrown(() => startOperator(server, taken))).to.include({ code: 'EADDRINUSE' });
+    expect(await thrown(() => startOperator(server, 65_536))).to.include({ code: 'ERR_SOCKET_BAD_PORT' });
+  });
+
+  it('is there for an adopted server, too, and gone when it is closed', async () => {
+    const adopted: Drainable = adopt(createHttpServer());
+    const endpoint = await startOperator(adopted, 0);
+    const answer = await fetch(`${endpoint.url}/ready`);
+    expect([answer.status, await answer.text()]).to.deep.equal([503, 'not ready\n']);
+    await endpoint.close();
+    expect(await thrown(() => fetch(endpoint.url))).to.be.instanceOf(TypeError);
+  });
 
   it('shows how often each limit has fired', async () => {
     expect((await ask('/limits')).body).to.equal('no limit has fired\n');
@@ -171,6 +194,10 @@ describe('the operator endpoint', () => {
     ['/drain?filter=all&follow=maybe', 'POST', 400, /drain\.follow must be a boolean/],
     ['/drain?filter=sample=50%25&follow', 'POST', 400, /drain\.follow must be false when the filter takes a sample/],
     ['/drain?filter=sample=50%25&follow&wait=0', 'POST', 400, /drain\.follow must be false/],
+    ['/drain?filter=proto=h1&filter=tag.tenant=acme', 'POST', 400, /^parameter filter is given twice$/m],
+    ['/drain?filter=all&timeout=5s&timeout=1', 'POST', 400, /^parameter timeout is given twice$/m],
+    ['/drain?filter=all&wait=no', 'POST', 400, /^wait is 0 or 1, not "no"$/m],
+    ['/connections?filter=proto=h1&filter=all', 'GET', 400, /^parameter filter is given twice$/m],
     ['/connections?filtre=all', 'GET', 400, /unknown parameter filtre \(known: filter, json\)/],
   ];
   for (const [path, method, status, message] of wrong) {
@@ -184,6 +211,21 @@ describe('the operator endpoint', () => {
       const json = await ask(path, method, { accept: 'application/json' });
       expect(JSON.parse(json.body).error).to.match(message);
       expect(server.connections.get(id)?.state).to.equal('open');
+    });
+  }
+
+  for (const query of ['wait=no', 'idleWait=0&idleWait=9s']) {
+    it(`drains no connection by its id for ?${query}`, async () => {
+      const id = await open();
+      expect((await ask(`/connections/${id}/drain?${query}`, 'POST')).status).to.equal(400);
+      expect(server.connections.get(id)?.state).to.equal('open');
+    });
+  }
+
+  for (const query of ['wait', 'wait=1']) {
+    it(`waits for the end with ?${query}`, async () => {
+      const id = await open();
+      expect((await ask(`/connections/${id}/drain?idleWait=0&${query}`, 'POST')).status).to.equal(200);
     });
   }
 
@@ -223,6 +265,14 @@ describe('the operator endpoint', () => {
     expect(await ids('tag.tenant=acme,other')).to.deep.equal([one, other]);
     expect(await ids('proto=h2')).to.deep.equal([]);
     expect((await ask('/connections?filter=proto=h2')).body).to.equal('no connections\n');
+  });
+
+  it('lists and selects connections without giving them tags', async () => {
+    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    await once(server.connections, 'open');
+    for (const path of ['/connections', '/connections?json', '/connections?filter=tag.tenant=acme']) await ask(path);
+    expect(server.connections.live().map(({ givenTags }) => givenTags)).to.deep.equal([undefined]);
+    socket.destroy();
   });
 
   it('drains the connections that a filter names, and leaves the others', async () => {

@@ -210,8 +210,27 @@ describe('many connections', () => {
     socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
     await once(socket, 'close');
     expect((await failed)[0]).to.have.property('code', 'ERR_LASTCALL_PROXY_PROTOCOL');
+    expect(server.limits).to.include({ handshakeTimeout: 0, handshakeErrors: 1 });
     await live(0);
   });
+
+  for (const [what, bytes] of [
+    ['nothing', ''],
+    ['a part of it', HEADER.slice(0, 20)],
+  ] as const) {
+    it(`that must send a header and send ${what} in handshakeTimeout are counted as that`, async () => {
+      await serve({ cleartext: true, proxyProtocol: true, handshakeTimeout: 100 });
+      const told: Error[] = [];
+      server.on('proxyError', (error) => void told.push(error));
+      const socket = await dial();
+      socket.write(bytes);
+      await once(socket.resume(), 'close');
+      expect(server.limits).to.include({ handshakeTimeout: 1, handshakeErrors: 0 });
+      expect(told.map(({ message }) => message)).to.deep.equal(
+        bytes === '' ? [] : ['PROXY protocol: the header did not come in time'],
+      );
+    });
+  }
 
   it('that say nothing before their header are closed by a drain, at once', async () => {
     await serve({ cleartext: true, proxyProtocol: true });
@@ -220,5 +239,21 @@ describe('many connections', () => {
     const drained = server.drain('all', { idleWait: 0 });
     await once(socket.resume(), 'close');
     expect((await drained).outcomes.drained).to.equal(1);
+    expect(server.limits).to.include({ handshakeTimeout: 0, handshakeErrors: 0 });
   });
+
+  for (const secure of [false, true]) {
+    it(`that say nothing after a header that came during a drain are closed by it (${secure ? 'TLS' : 'cleartext'})`, async () => {
+      await serve({ ...(secure ? await certificate() : { cleartext: true }), proxyProtocol: true });
+      const socket = await dial();
+      socket.once('end', () => socket.end());
+      await live(1);
+      const drained = server.drain('all', { idleWait: 500, timeout: 8_000 });
+      socket.write(HEADER);
+      await once(socket.resume(), 'close');
+      const { duration, outcomes } = await drained;
+      expect(outcomes.drained).to.equal(1);
+      expect(duration).to.be.below(3_000);
+    });
+  }
 });

@@ -136,6 +136,20 @@ describe('server.rotate', () => {
     ['a certificate without its key', async () => ({ cert: (await certificates)[1].cert }), {}, /without its key/],
     ['a certificate that is none', async () => ({ ...(await certificates)[1], cert: 'none' }), {}, /key and cert/],
     ['an unknown TLS option', async () => ({ crt: 'x' }), {}, /unknown option rotate\.crt/],
+    ...[
+      'SNICallback',
+      'allowPartialTrustChain',
+      'requestCert',
+      'rejectUnauthorized',
+      'handshakeTimeout',
+      'ALPNProtocols',
+      'pskCallback',
+    ].map((option): (typeof bad)[number] => [
+      `${option}, which a running server can't change`,
+      async () => ({ ...(await certificates)[1], [option]: undefined }),
+      {},
+      new RegExp(`unknown option rotate\\.${option} `),
+    ]),
     ['a spread that is none', async () => (await certificates)[1], { spread: -1 }, /rotate\.spread/],
     ['an unknown option', async () => (await certificates)[1], { spraed: 1 }, /unknown option rotate\.spraed/],
     [

@@ -51,6 +51,9 @@ describe('TLS', () => {
       const { cert } = await certificate();
       expect((await thrown(() => server.setSecureContext({ cert }))).message).to.match(/key/);
       expect((await thrown(() => server.setSecureContext({ certt: cert } as never))).message).to.match(/certt/);
+      const ignored = await thrown(() => server.setSecureContext({ requestCert: true } as never));
+      expect(ignored).to.include({ code: 'ERR_LASTCALL_OPTION' });
+      expect(ignored.message).to.match(/requestCert/);
     });
 
     it('keeps what it isn’t given: TLS 1.3 only stays TLS 1.3 only', async () => {
