@@ -467,6 +467,21 @@ describe('an adopted server of node:http2', () => {
     expect(await down).to.include({ connections: 2, served: 2, unknown: 0 });
   });
 
+  it('makes the responses of all its HTTP/1.1 connections of one class', async () => {
+    const classes = new Set<unknown>();
+    const server = await h1Server('http2 with allowHTTP1', (_req, res) => {
+      classes.add(res.constructor);
+      res.end();
+    });
+    const { port } = await servers.start(server);
+    for (let i = 0; i < 3; i++) {
+      const client = await H1Client.connect({ port, tls: true });
+      await client.fetch();
+      client.destroy();
+    }
+    expect(classes.size).to.equal(1);
+  });
+
   it('counts streams of the stream API, and finds their connection', async () => {
     const server = createHttp2Server();
     server.on('stream', (stream) => {
