@@ -159,16 +159,15 @@ function signalSettings(options: SignalOptions): SignalSettings {
     throw optionTypeError('onSignals.cleanup', 'a function or an array of functions', cleanup);
   if (onSignal !== undefined && typeof onSignal !== 'function')
     throw optionTypeError('onSignals.onSignal', 'a function', onSignal);
-  const usual: Partial<Record<NodeJS.Signals, ShutdownOptions | false>> = defaultSignals(timeout);
   const signals = new Map<NodeJS.Signals, Asked>();
-  for (const name of Object.keys({ ...usual, ...given }) as NodeJS.Signals[]) {
+  for (const name of Object.keys({ ...defaultSignals(), ...given }) as NodeJS.Signals[]) {
     const own = given[name];
     if (own === false) continue;
     const option = `onSignals.signals.${name}`;
     if (own !== undefined && (typeof own !== 'object' || own === null))
       throw optionTypeError(option, 'an object or false', own);
     if (!SIGNALS.includes(name)) throw optionRangeError(option, 'a signal that can be caught', name);
-    const asked = { timeout, ...usual[name], ...own };
+    const asked = { timeout, ...defaultSignals(own?.timeout ?? timeout)[name], ...own };
     signals.set(name, { ...asked, timeout: shutdownSettings(asked, {}, option).timeout });
   }
   return { signals, disconnect: { timeout, idleWait: SIGINT_IDLE_WAIT.otherwise }, cleanup: hooks, onSignal };

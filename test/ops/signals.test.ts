@@ -338,6 +338,18 @@ describe('onSignals', function () {
     });
   });
 
+  for (const [timeout, code] of [
+    [3_000, 0],
+    [200, 1],
+  ] as const)
+    it(`a signal's own timeout of ${timeout} ms leaves most of it to the drain`, async () => {
+      const { process: child, port } = await serving(`{ signals: { SIGTERM: { timeout: ${timeout} } } }`);
+      const client = await asking(child, port, '/slow/1200');
+      child.signal('SIGTERM');
+      expect((await child.ended).code).to.equal(code);
+      client.destroy();
+    });
+
   const bad: [options: object, name: RegExp][] = [
     [{ singals: {} }, /unknown option onSignals\.singals/],
     [{ signals: { SIGTERM: { dealy: 1 } } }, /unknown option onSignals\.signals\.SIGTERM\.dealy/],
