@@ -2,7 +2,6 @@
  * Stopping a server: for a while it goes on as usual, then it takes in what waits in the accept queue, closes the
  * listener, and drains every connection. How one connection is drained is core/shutdown.ts's.
  */
-import { setMaxListeners } from 'node:events';
 import type { Connection, LiveConnection } from './core/connection.js';
 import { duration, optionRangeError, optionsObject } from './core/options.js';
 import type { Registry } from './core/registry.js';
@@ -130,7 +129,6 @@ export class Stop {
       timeout: settings.timeout + elapsed,
       budget: settings.budget + elapsed,
     });
-    expectMany(this.#settings.signal);
     if (this.#state === 'waiting') {
       this.#delayed.atMost(now() + settings.delay);
       this.#waitNoLongerOn(settings.signal);
@@ -138,7 +136,6 @@ export class Stop {
   }
 
   async #run(): Promise<DrainSummary> {
-    expectMany(this.#settings.signal);
     if (this.#settings.delay > 0) await this.#wait();
     this.#state = 'draining';
     const onOpen = (connection: Connection): void => void this.#later.push(this.#drain(connection as LiveConnection));
@@ -196,11 +193,6 @@ export class Stop {
       quiet = this.#later.length === before ? quiet + 1 : 0;
     }
   }
-}
-
-/** Every drain listens to it: that is no leak. */
-function expectMany(signal: AbortSignal | undefined): void {
-  if (signal !== undefined) setMaxListeners(0, signal);
 }
 
 /** Whether its first request may still be on its way: it shakes hands, or it was accepted a moment ago. */

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { getEventListeners, once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
@@ -93,6 +93,23 @@ for (const kind of PORTS) {
       expect(summary.outcomes).to.deep.equal({ drained: 150, lossy: 0, forced: 0, peer: 0 });
       expect(summary).to.include({ connections: 150, unserved: 0, aborted: 0 });
       for (const client of clients) expect(client.transport.wasReset).to.equal(false);
+    });
+
+    it('listens to its signal once for all connections, and no longer than there are any', async () => {
+      const { server, port } = await servers.start(kind, {}, () => {});
+      const clients = await Promise.all(Array.from({ length: 12 }, () => H1Client.connect({ port, tls })));
+      for (const client of clients) client.request();
+      await eventually(
+        () => [...server.connections].filter(({ active }) => active === 1).length === clients.length,
+        'requests in flight',
+      );
+      const controller = new AbortController();
+      const stopped = server.shutdown({ signal: controller.signal });
+      expect(getEventListeners(controller.signal, 'abort')).to.have.length(1);
+      controller.abort();
+      expect((await stopped).outcomes).to.include({ forced: 12 });
+      expect(getEventListeners(controller.signal, 'abort')).to.have.length(0);
+      for (const client of clients) client.destroy();
     });
 
     it('takes no new connections afterwards', async () => {
