@@ -52,8 +52,14 @@ export function shutdownSettings(
   return { ...settings, delay, budget: settings.timeout };
 }
 
-/** How many event-loop turns without a new connection mean that the accept queue is empty. */
+/** How many event-loop turns without a new connection mean that the accept queue is empty, */
 const QUIET_TURNS = 2;
+
+/** unless one took longer than this, in ms: whoever has connected meanwhile comes in the next. */
+const SLOW_TURN = 5;
+
+/** When every turn is slow, as many without a new connection have to do. */
+const MAX_SLOW_TURNS = 32;
 
 /**
  * Clients that keep coming must not keep the listener open. An accept queue is first in, first out, and Linux makes none
@@ -187,10 +193,17 @@ export class Stop {
   async #emptyAcceptQueue(): Promise<void> {
     const left = this.#startedAt + this.#settings.budget - now();
     const until = now() + left * ACCEPTING_PART;
-    for (let quiet = 0; quiet < QUIET_TURNS && this.#later.length < MAX_QUEUE && now() < until; ) {
+    let quiet = 0;
+    let slow = 0;
+    while (quiet < QUIET_TURNS && slow < MAX_SLOW_TURNS && this.#later.length < MAX_QUEUE && now() < until) {
       const before = this.#later.length;
+      const began = now();
       await new Promise((resolve) => setImmediate(resolve));
-      quiet = this.#later.length === before ? quiet + 1 : 0;
+      if (this.#later.length > before) quiet = slow = 0;
+      else if (now() - began > SLOW_TURN) {
+        quiet = 0;
+        slow++;
+      } else quiet++;
     }
   }
 }

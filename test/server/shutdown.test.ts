@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { getEventListeners, once } from 'node:events';
 import type { ServerResponse } from 'node:http';
+import { type AddressInfo, createServer as createNetServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { createServer, type DrainSummary } from '../../src/index.js';
@@ -161,6 +162,45 @@ for (const kind of PORTS) {
       stall(400);
       await server.shutdown({ idleWait: 2_000 });
       expect(await ended()).to.match(/answered 50 of 50/);
+    });
+
+    it('serves those that connect in a stall of its last turn', async () => {
+      const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('served'));
+      const asked: Promise<string>[] = [];
+      const staller = createNetServer((socket) =>
+        socket.once('data', () => {
+          stall(50);
+          for (let i = 0; i < 10; i++)
+            asked.push(
+              H1Client.connect({ port, tls }).then(async (client) => {
+                const { text } = await client.fetch();
+                client.end();
+                return text;
+              }),
+            );
+        }),
+      );
+      staller.listen(0, '127.0.0.1');
+      await once(staller, 'listening');
+      const trigger = await silentClient((staller.address() as AddressInfo).port);
+      const stopped = server.shutdown();
+      setImmediate(() => trigger.write('now'));
+      await eventually(() => asked.length === 10, 'the stall');
+      trigger.destroy();
+      staller.close();
+      const answers = await Promise.allSettled(asked);
+      expect(answers.filter(({ status }) => status === 'fulfilled')).to.have.length(10);
+      expect(await stopped).to.include({ served: 10, unserved: 0 });
+    });
+
+    it('closes its listener even if every turn is slow', async () => {
+      const { server } = await servers.start(kind);
+      const slowTurn = (): void => {
+        stall(10);
+        if (server.listening) setImmediate(slowTurn);
+      };
+      setImmediate(slowTurn);
+      expect((await server.shutdown({ timeout: Infinity })).duration).to.be.below(5_000);
     });
 
     if (!tls)
