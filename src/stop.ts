@@ -80,7 +80,7 @@ const ACCEPTING_PART = 0.75;
 const FIRST_REQUEST_WAIT = 1_000;
 
 /** All of them as soon as they may, but not in one turn of the event loop: those not told yet go on being served. */
-const ALL: WaveSettings = {
+export const ALL: WaveSettings = {
   spread: 0,
   concurrency: Infinity,
   signal: undefined,

@@ -12,10 +12,10 @@ import { Registry } from '../core/registry.js';
 import type { DrainSummary } from '../core/report.js';
 import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drain, drainSettings } from '../core/shutdown.js';
 import { Alarm, now } from '../core/timing.js';
-import { WAVE_OPTIONS, waveSettings } from '../core/waves.js';
+import { drainInWaves, WAVE_OPTIONS, waveSettings } from '../core/waves.js';
 import { allowHalfOpenRequests } from '../node-internals.js';
 import type { DrainManyOptions } from '../server.js';
-import { type ShutdownOptions, type ShutdownSettings, Stop, shutdownSettings } from '../stop.js';
+import { ALL, type ShutdownOptions, type ShutdownSettings, Stop, shutdownSettings } from '../stop.js';
 import { type Emit, OwnApplication } from './application.js';
 import { EventRouter, interceptEvents } from './events.js';
 import { Intake } from './intake.js';
@@ -173,9 +173,8 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
     // node:http calls it when its listener closes; by then they are being drained.
     if (this.#closesListener) return;
     const settings = this.#drainSettings({ idleWait: 0 });
-    for (const connection of this.connections.live()) {
-      if (connection.active === 0) void drain(connection, settings);
-    }
+    const idle = this.connections.live().filter(({ active }) => active === 0);
+    void drainInWaves(idle, (connection) => drain(connection, settings), ALL);
   }
 
   #closeListener(): Promise<void> {

@@ -418,6 +418,17 @@ describe('an adopted server of node:http', () => {
     idle.destroy();
   });
 
+  it('closeIdleConnections tells many a few per turn of the loop', async () => {
+    const server = createHttpServer();
+    const { watch, port } = await servers.start(server);
+    const clients = await Promise.all(Array.from({ length: 150 }, () => silentClient(port)));
+    await eventually(() => watch.connections.size === clients.length, 'all connections');
+    server.closeIdleConnections();
+    expect([...watch.connections].filter(({ state }) => state === 'draining')).to.have.length.within(1, 64);
+    for (const client of clients) client.end();
+    await eventually(() => watch.connections.size === 0, 'no connection');
+  });
+
   it('takes in the connections that wait to be accepted before it closes', async () => {
     const app = new Application();
     const { watch, port } = await servers.start(createHttpServer(app.listener));
