@@ -270,14 +270,20 @@ export class Server extends NetServer {
     return stop.done;
   }
 
-  /** `shutdown`, with at most a second for idle connections to bring one more request. */
+  /**
+   * `shutdown`, with at most a second for idle connections to bring one more request. Like node:http's it waits for
+   * answers as long as they take; a `shutdown` with a timeout joins it, and cuts them then.
+   */
   override close(callback?: (error?: Error) => void): this {
     if (!this.listening && this.#stop === undefined) {
       super.close(callback);
       return this;
     }
     if (callback !== undefined) this.once('close', callback);
-    void this.shutdown({ idleWait: Math.min(CLOSE_IDLE_WAIT, this.#settings.drain.idleWait ?? Infinity) });
+    void this.shutdown({
+      timeout: Infinity,
+      idleWait: Math.min(CLOSE_IDLE_WAIT, this.#settings.drain.idleWait ?? Infinity),
+    });
     return this;
   }
 

@@ -165,7 +165,10 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
       return this.server;
     }
     if (callback !== undefined) this.server.once('close', callback);
-    void this.shutdown({ idleWait: Math.min(CLOSE_IDLE_WAIT, this.#settings.drain.idleWait ?? Infinity) });
+    void this.shutdown({
+      timeout: Infinity,
+      idleWait: Math.min(CLOSE_IDLE_WAIT, this.#settings.drain.idleWait ?? Infinity),
+    });
     return this.server;
   }
 
@@ -224,7 +227,7 @@ const adopted = new WeakMap<NetServer, AdoptedServer>();
  * - `headersTimeout` and `requestTimeout` are kept to the moment instead of looked at every 30 s.
  * - Once a connection has had `maxRequestsPerSocket` requests it is drained; the property reads 0.
  * - Pipelined requests reach the application one at a time.
- * - `close()` is `shutdown` with at most a second for idle connections to bring one more request,
+ * - `close()` is `shutdown` without a timeout, and with at most a second for idle connections to bring one more request;
  *   `closeIdleConnections()` drains them, `closeAllConnections()` destroys all that are known.
  *
  * Adopting it again without options gives the same object.

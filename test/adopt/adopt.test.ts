@@ -9,6 +9,7 @@ import express from 'express';
 import { WebSocket, WebSocketServer } from 'ws';
 import { adopt, connectionOf, createServer, drainSignal, gracefulShutdown } from '../../src/index.js';
 import { startOperator } from '../../src/ops/operator.js';
+import { FakeClock } from '../core/fake-clock.js';
 import { eventually, silentClient, thrown } from '../server/support.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
@@ -292,6 +293,24 @@ for (const kind of H1_SERVERS) {
       expect(last.text).to.equal('/last');
       expect(last.connectionHas('close')).to.equal(true);
       expect(await closed).to.equal(undefined);
+    });
+
+    it('close() waits for an answer as long as it takes', async () => {
+      const app = new Application();
+      const server = await h1Server(kind, app.listener);
+      const { port } = await servers.start(server);
+      const client = await H1Client.connect({ port, tls });
+      client.request({ path: '/held' });
+      const res = await app.held();
+      const clock = new FakeClock();
+      const closed = once(server, 'close');
+      server.close();
+      await clock.advance(3_600_000);
+      clock.restore();
+      res.end('served');
+      expect((await client.response()).text).to.equal('served');
+      client.end();
+      await closed;
     });
 
     it('recycles connections', async () => {

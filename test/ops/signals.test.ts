@@ -303,6 +303,14 @@ describe('onSignals', function () {
       expect((await child.ended).stdout).to.match(/worker ended with 0, after a disconnect\n$/);
     });
 
+    it('worker.disconnect() takes no longer than the timeout', async () => {
+      const { process: child, port } = await cluster({ TIMEOUT: '400' });
+      const client = await asking(child, port, '/slow/60000');
+      child.signal('SIGUSR2');
+      expect(await client.ended()).to.equal('reset');
+      expect((await child.ended).stdout).to.match(/worker ended with 1, after a disconnect\n$/);
+    });
+
     it('so does a worker that disconnects itself; the primary knows that it was meant', async () => {
       const { process: child, port } = await cluster();
       const client = await asking(child, port, '/leave');

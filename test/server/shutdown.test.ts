@@ -5,6 +5,7 @@ import { type AddressInfo, createServer as createNetServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { createServer, type DrainSummary } from '../../src/index.js';
+import { FakeClock } from '../core/fake-clock.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
 import { stall } from '../wire/waiting.js';
@@ -64,6 +65,23 @@ for (const kind of PORTS) {
       const response = await client.fetch();
       expect(response.text).to.equal('one more');
       expect(response.connectionHas('close')).to.equal(true);
+      client.end();
+      await closed;
+    });
+
+    it('close() waits for an answer as long as it takes', async () => {
+      const held: ServerResponse[] = [];
+      const { server, port } = await servers.start(kind, {}, (_req, res) => held.push(res));
+      const client = await H1Client.connect({ port, tls });
+      client.request();
+      await eventually(() => held.length === 1, 'a request in flight');
+      const clock = new FakeClock();
+      const closed = once(server, 'close');
+      server.close();
+      await clock.advance(3_600_000);
+      clock.restore();
+      held[0]?.end('served');
+      expect((await client.response()).text).to.equal('served');
       client.end();
       await closed;
     });
