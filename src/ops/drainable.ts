@@ -10,7 +10,8 @@ import type { ShutdownOptions } from '../stop.js';
 /** What can be shut down on a signal. */
 export interface Stoppable {
   readonly connections: Registry;
-  shutdown(options?: ShutdownOptions): Promise<DrainSummary>;
+  /** Its summary tells of a server made elsewhere how many connections were left that nobody knew. */
+  shutdown(options?: ShutdownOptions): Promise<DrainSummary & { readonly unknown?: number }>;
   /** `stopping`: a shutdown has begun, whoever asked for it. */
   on?(event: 'stopping', listener: () => void): unknown;
   off?(event: 'stopping', listener: () => void): unknown;

@@ -41,7 +41,7 @@ const SIGNAL_OPTIONS = ['signals', 'timeout', 'cleanup', 'onSignal'] as const;
 
 /** Exit codes of a process that was shut down. Of several servers, what comes first here counts. */
 const EXIT = [
-  /** Requests were cut: the timeout or a second signal came first. */
+  /** Requests were cut, or connections that nobody knew: the timeout or a second signal came first. */
   ['cut', 1],
   /** A cleanup failed, or did not end in time. */
   ['unclean', 3],
@@ -190,6 +190,9 @@ function warnOfOthers(name: NodeJS.Signals): void {
   );
 }
 
+/** What is awaited of a shutdown; of a server made elsewhere also how many connections were left that nobody knew. */
+type Summary = Awaited<ReturnType<Stoppable['shutdown']>>;
+
 /**
  * One server's way to the end of its process.
  *
@@ -240,7 +243,8 @@ class SignalShutdown {
     this.#state = 'cleaning';
     const clean = await this.#cleanUp(summary, this.#startedAt + asked.timeout);
     this.#state = 'over';
-    end(summary.outcomes.forced > 0 ? 'cut' : !clean ? 'unclean' : summary.outcomes.lossy > 0 ? 'lossy' : 'drained');
+    const outcome = outcomeOf(summary);
+    end(outcome === 'cut' || clean ? outcome : 'unclean');
   }
 
   #asked(cause: ShutdownCause): Asked {
@@ -273,6 +277,11 @@ class SignalShutdown {
     clearTimeout(timer);
     return clean;
   }
+}
+
+function outcomeOf({ outcomes, unknown = 0 }: Summary): Outcome {
+  if (outcomes.forced > 0 || unknown > 0) return 'cut';
+  return outcomes.lossy > 0 ? 'lossy' : 'drained';
 }
 
 /** Ends the process, unless another server of it is still being shut down. */

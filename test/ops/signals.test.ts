@@ -10,6 +10,7 @@ import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
 
 const SERVER = fileURLToPath(new URL('./signals/server.ts', import.meta.url));
+const ADOPTED = fileURLToPath(new URL('./signals/adopted.ts', import.meta.url));
 const CLUSTER = fileURLToPath(new URL('./signals/cluster.ts', import.meta.url));
 const TSX = ['--import', 'tsx'];
 
@@ -111,6 +112,17 @@ describe('onSignals', function () {
     const { code, stdout } = await child.ended;
     expect(stdout).not.to.contain('/late');
     expect(code).to.equal(2);
+  });
+
+  it('connections that nobody knows are still there when the time is over: exit code 1', async () => {
+    const child = start(process.execPath, [...TSX, ADOPTED]);
+    const [, port] = await child.says(/serving (\d+) \n/);
+    const client = await connect(Number(port));
+    client.request({ headers: { Connection: 'Upgrade', Upgrade: 'websocket' } });
+    await child.says(/upgraded/);
+    child.signal('SIGTERM');
+    expect((await child.ended).code).to.equal(1);
+    client.destroy();
   });
 
   describe('cleanup', () => {
