@@ -230,6 +230,7 @@ class SignalShutdown {
     this.#settings.onSignal?.(cause, 'cut');
     this.#cut.abort();
     setTimeout(() => {
+      if (this.#state !== 'draining') return;
       for (const connection of this.#server.connections) connection.destroy();
       process.exit(1);
     }, CUT_GRACE).unref();
@@ -257,9 +258,10 @@ class SignalShutdown {
     const { cleanup } = this.#settings;
     if (cleanup.length === 0) return true;
     const over = new AbortController();
-    const left = Math.max(MIN_CLEANUP, until - now());
+    const cut = this.#cut.signal;
+    const left = cut.aborted ? MIN_CLEANUP : Math.max(MIN_CLEANUP, until - now());
     const timer = setTimeout(() => over.abort(), Math.min(MAX_TIMEOUT, left));
-    this.#cut.signal.addEventListener('abort', () => over.abort());
+    cut.addEventListener('abort', () => over.abort());
     const late = once(over.signal, 'abort').then(() => false);
     const done = (async () => {
       let clean = true;

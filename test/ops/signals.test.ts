@@ -174,6 +174,17 @@ describe('onSignals', function () {
       expect(code).to.equal(3);
     });
 
+    it('has a second after a second signal; exit code 3 when it takes longer, as nothing was cut', async () => {
+      const { process: child } = await serving('{ cleanup: () => { say("hangs"); return new Promise(() => {}); } }');
+      child.signal('SIGTERM');
+      await child.says(/SIGTERM drain/);
+      child.signal('SIGTERM');
+      await child.says(/hangs/);
+      const began = performance.now();
+      expect((await child.ended).code).to.equal(3);
+      expect(performance.now() - began).to.be.within(900, 3_000);
+    });
+
     it('is cut by a second signal', async () => {
       const { process: child } = await serving('{ cleanup: () => { say("hangs"); return new Promise(() => {}); } }');
       child.signal('SIGINT');
