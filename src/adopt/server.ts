@@ -43,10 +43,14 @@ export interface AdoptedSummary extends DrainSummary {
 }
 
 interface AdoptedEvents {
+  listening: [];
   stopping: [];
 }
 
-/** A server of node:http, node:https or node:http2 that drains; emits `'stopping'` when a shutdown begins. */
+/**
+ * A server of node:http, node:https or node:http2 that drains; emits `'stopping'` when a shutdown begins, and
+ * `'listening'` when the server does.
+ */
 export class AdoptedServer extends EventEmitter<AdoptedEvents> {
   /** The server. */
   readonly server: AdoptableServer;
@@ -79,6 +83,7 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
     interceptEvents(server, new EventRouter(server, emit, intake, application).route);
     this.#own = { close: server.close.bind(server) };
     this.#replaceClosing();
+    server.on('listening', () => this.emit('listening'));
     intake.joinAll();
   }
 

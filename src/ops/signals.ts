@@ -92,7 +92,7 @@ export function defaultSignals(
 /** The listeners of this file: they know of each other, and of no others. */
 const ours = new WeakSet<object>();
 
-/** Shutdowns under way in this process: it ends with the last of them. */
+/** Shutdowns under way in this process, cleaning up included: it ends with the last of them. */
 let underWay = 0;
 let worst: number = EXIT.length - 1;
 
@@ -197,16 +197,21 @@ type Summary = Awaited<ReturnType<Stoppable['shutdown']>>;
  * One server's way to the end of its process.
  *
  * ```
- * serving ──► draining ──► cleaning ──► over
- *                 └─── cut ───┘
+ * serving ──► ending ──► over
  * ```
- * A second signal cuts while it is draining or cleaning.
+ * - `ending`: it is shut down, then cleaned up after. A second signal cuts either.
+ * - `over`: other servers keep the process.
+ *
+ * A listen() that was under way when the signal came, or follows it, may succeed all the same: until the process ends,
+ * whatever listens or connects once the server is shut down has it shut down again.
  */
 class SignalShutdown {
   readonly #server: Stoppable;
   readonly #settings: SignalSettings;
   readonly #cut = new AbortController();
-  #state: 'serving' | 'draining' | 'cleaning' | 'over' = 'serving';
+  #state: 'serving' | 'ending' | 'over' = 'serving';
+  /** Whether the server is being shut down, for the first time or again. */
+  #draining = false;
   #startedAt = 0;
 
   constructor(server: Stoppable, settings: SignalSettings) {
@@ -216,36 +221,61 @@ class SignalShutdown {
 
   handle(cause: ShutdownCause): void {
     if (this.#state === 'serving') {
-      this.#state = 'draining';
+      this.#state = 'ending';
       this.#startedAt = now();
       underWay++;
       this.#settings.onSignal?.(cause, 'drain');
-      void this.#run(cause);
+      void this.#run(this.#asked(cause));
     } else if (cause !== 'disconnect') this.#handleAgain(cause);
   }
 
   #handleAgain(cause: ShutdownCause): void {
     const echo = process.env.npm_lifecycle_event === undefined ? 0 : NPM_ECHO;
-    if (now() - this.#startedAt < echo || this.#cut.signal.aborted || this.#state === 'over') return;
-    this.#settings.onSignal?.(cause, 'cut');
+    if (now() - this.#startedAt < echo || this.#cut.signal.aborted) return;
+    if (this.#draining || this.#state !== 'over') this.#settings.onSignal?.(cause, 'cut');
     this.#cut.abort();
     setTimeout(() => {
-      if (this.#state !== 'draining') return;
+      if (!this.#draining) return;
       for (const connection of this.#server.connections) connection.destroy();
       process.exit(1);
     }, CUT_GRACE).unref();
   }
 
-  async #run(cause: ShutdownCause): Promise<void> {
-    const asked = this.#asked(cause);
+  async #run(asked: Asked): Promise<void> {
+    const until = this.#startedAt + asked.timeout;
+    const summary = await this.#shutDown(asked);
+    this.#shutDownAgain({ ...asked, delay: 0 }, until);
+    const clean = await this.#cleanUp(summary, until);
+    this.#state = 'over';
+    end(outcomeOf(summary), clean ? 'drained' : 'unclean');
+  }
+
+  async #shutDown(asked: Asked): Promise<Summary> {
     const cut = this.#cut.signal;
     const signal = asked.signal === undefined ? cut : AbortSignal.any([asked.signal, cut]);
+    this.#draining = true;
     const summary = await this.#server.shutdown({ ...asked, signal });
-    this.#state = 'cleaning';
-    const clean = await this.#cleanUp(summary, this.#startedAt + asked.timeout);
-    this.#state = 'over';
-    const outcome = outcomeOf(summary);
-    end(outcome === 'cut' || clean ? outcome : 'unclean');
+    this.#draining = false;
+    return summary;
+  }
+
+  /** Whenever it listens or has a connection from now on. */
+  #shutDownAgain(asked: Asked, until: number): void {
+    const again = (): void => {
+      if (this.#draining) return;
+      underWay++;
+      void this.#shutDown({ ...asked, timeout: Math.max(0, until - now()) }).then((summary) => {
+        // Somebody who listens again whenever it closes must not keep the process.
+        if (now() < until && !this.#cut.signal.aborted) look();
+        end(outcomeOf(summary));
+      });
+    };
+    const look = (): void => {
+      if (this.#server.ready === true || this.#server.connections.size > 0) again();
+    };
+    this.#server.on?.('listening', again);
+    this.#server.connections.on('open', again);
+    look();
   }
 
   #asked(cause: ShutdownCause): Asked {
@@ -286,12 +316,14 @@ function outcomeOf({ outcomes, unknown = 0 }: Summary): Outcome {
   return outcomes.lossy > 0 ? 'lossy' : 'drained';
 }
 
-/** Ends the process, unless another server of it is still being shut down. */
-function end(outcome: Outcome): void {
-  worst = Math.min(
-    worst,
-    EXIT.findIndex(([name]) => name === outcome),
-  );
+/** Something is over: ends the process, unless something else is under way. The worst of all outcomes counts. */
+function end(...outcomes: Outcome[]): void {
+  for (const outcome of outcomes) {
+    worst = Math.min(
+      worst,
+      EXIT.findIndex(([name]) => name === outcome),
+    );
+  }
   underWay--;
   if (underWay === 0) process.exit(EXIT[worst]?.[1]);
 }

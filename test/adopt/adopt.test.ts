@@ -421,6 +421,13 @@ describe('an adopted server of node:http', () => {
     await operator.close();
   });
 
+  it('tells when its server listens', async () => {
+    const server = createHttpServer();
+    const listening = once(adopt(server), 'listening');
+    await servers.listen(server);
+    await listening;
+  });
+
   it('closeIdleConnections drains the idle ones, closeAllConnections destroys the rest', async () => {
     const app = new Application();
     const server = createHttpServer(app.listener);

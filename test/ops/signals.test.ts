@@ -206,6 +206,37 @@ describe('onSignals', function () {
       expect(code).to.equal(0);
     });
 
+    it('before a server listens that listens all the same, while it cleans up: drains it, exits with 0', async () => {
+      const options = '{ cleanup: () => new Promise((done) => setTimeout(done, 300)) }';
+      const child = run({ LISTEN: 'late', LATE: '/slow/800', OPTIONS: options });
+      const { code, stdout } = await child.ended;
+      expect(stdout).to.contain('late, ready false\n').and.contain('answered with close\n');
+      expect(code).to.equal(0);
+    });
+
+    it('before a server listens that listens all the same, while another drains: drains both, exits with 0', async () => {
+      const { process: child, port } = await serving('{ signals: { SIGTERM: { delay: 0 } } }', {
+        LISTEN: 'another late',
+        LATE: '/slow/800',
+      });
+      const client = await asking(child, port, '/slow/400');
+      child.signal('SIGTERM');
+      const { code, stdout } = await child.ended;
+      expect(stdout).to.contain('late, ready false\n').and.contain('answered with close\n');
+      expect(code).to.equal(0);
+      client.destroy();
+    });
+
+    it('before a server listens that listens all the same: a second signal cuts; exit code 1', async () => {
+      const options = '{ cleanup: () => new Promise((done) => setTimeout(done, 300)).then(() => say("clean")) }';
+      const child = run({ LISTEN: 'late', LATE: '/slow/60000', OPTIONS: options });
+      await child.says(/request \/slow\/60000\n(.*\n)*clean\n/);
+      child.signal('SIGTERM');
+      const { code, stdout } = await child.ended;
+      expect(stdout).to.match(/SIGTERM cut\n/);
+      expect(code).to.equal(1);
+    });
+
     it('while listen() is pending: never listens, exits with 0', async () => {
       const child = run({ LISTEN: 'pending' });
       const { code, stdout } = await child.ended;
