@@ -117,7 +117,8 @@ export class Application implements RequestHost {
     } else if (connection.protocol === 'h2') {
       res.destroy(error instanceof Error ? error : new Error(String(error)));
     } else {
-      connection.destroy();
+      // Not by force: a drain would take it for its own deadline's work.
+      connection.reset();
     }
   }
 

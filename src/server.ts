@@ -19,7 +19,7 @@ import { Recycler } from './core/recycle.js';
 import { Registry } from './core/registry.js';
 import type { DrainSummary } from './core/report.js';
 import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drain, drainSettings } from './core/shutdown.js';
-import { WAVE_OPTIONS, type WaveOptions, type WaveSettings, waveSettings } from './core/waves.js';
+import { drainInWaves, WAVE_OPTIONS, type WaveOptions, type WaveSettings, waveSettings } from './core/waves.js';
 import { Forwarding } from './forward.js';
 import { type H1Context, h1ConnectionOf } from './h1/connection.js';
 import { attachH1, createH1Server } from './h1/server.js';
@@ -33,7 +33,7 @@ import {
   tlsMaterialError,
 } from './options.js';
 import { Application, EmittedByHttp } from './requests.js';
-import { type ShutdownOptions, Stop, shutdownSettings } from './stop.js';
+import { ALL, type ShutdownOptions, Stop, shutdownSettings } from './stop.js';
 
 /** How long `close()` lets an idle connection bring one more request, in ms. */
 const CLOSE_IDLE_WAIT = 1_000;
@@ -163,9 +163,8 @@ export class Server extends NetServer {
   /** Drains the connections that have no request in flight. */
   closeIdleConnections(): void {
     const settings = this.#drainSettings({ idleWait: 0 });
-    for (const connection of this.connections.live()) {
-      if (connection.active === 0) void drain(connection, settings);
-    }
+    const idle = this.connections.live().filter(({ active }) => active === 0);
+    void drainInWaves(idle, (connection) => drain(connection, settings), ALL);
   }
 
   /** Destroys every connection. */
@@ -275,14 +274,20 @@ export class Server extends NetServer {
     return stop.done;
   }
 
-  /** `shutdown`, with at most a second for idle connections to bring one more request. */
+  /**
+   * `shutdown`, with at most a second for idle connections to bring one more request. Like node:http's it waits for
+   * answers as long as they take; a `shutdown` with a timeout joins it, and cuts them then.
+   */
   override close(callback?: (error?: Error) => void): this {
     if (!this.listening && this.#stop === undefined) {
       super.close(callback);
       return this;
     }
     if (callback !== undefined) this.once('close', callback);
-    void this.shutdown({ idleWait: Math.min(CLOSE_IDLE_WAIT, this.#settings.drain.idleWait ?? Infinity) });
+    void this.shutdown({
+      timeout: Infinity,
+      idleWait: Math.min(CLOSE_IDLE_WAIT, this.#settings.drain.idleWait ?? Infinity),
+    });
     return this;
   }
 

@@ -2,7 +2,6 @@
  * Stopping a server: for a while it goes on as usual, then it takes in what waits in the accept queue, closes the
  * listener, and drains every connection. How one connection is drained is core/shutdown.ts's.
  */
-import { setMaxListeners } from 'node:events';
 import type { Connection, LiveConnection } from './core/connection.js';
 import { duration, optionRangeError, optionsObject } from './core/options.js';
 import type { Registry } from './core/registry.js';
@@ -53,8 +52,14 @@ export function shutdownSettings(
   return { ...settings, delay, budget: settings.timeout };
 }
 
-/** How many event-loop turns without a new connection mean that the accept queue is empty. */
+/** How many event-loop turns without a new connection mean that the accept queue is empty, */
 const QUIET_TURNS = 2;
+
+/** unless one took longer than this, in ms: whoever has connected meanwhile comes in the next. */
+const SLOW_TURN = 5;
+
+/** When every turn is slow, as many without a new connection have to do. */
+const MAX_SLOW_TURNS = 32;
 
 /**
  * Clients that keep coming must not keep the listener open. An accept queue is first in, first out, and Linux makes none
@@ -75,7 +80,7 @@ const ACCEPTING_PART = 0.75;
 const FIRST_REQUEST_WAIT = 1_000;
 
 /** All of them as soon as they may, but not in one turn of the event loop: those not told yet go on being served. */
-const ALL: WaveSettings = {
+export const ALL: WaveSettings = {
   spread: 0,
   concurrency: Infinity,
   signal: undefined,
@@ -130,7 +135,6 @@ export class Stop {
       timeout: settings.timeout + elapsed,
       budget: settings.budget + elapsed,
     });
-    expectMany(this.#settings.signal);
     if (this.#state === 'waiting') {
       this.#delayed.atMost(now() + settings.delay);
       this.#waitNoLongerOn(settings.signal);
@@ -138,7 +142,6 @@ export class Stop {
   }
 
   async #run(): Promise<DrainSummary> {
-    expectMany(this.#settings.signal);
     if (this.#settings.delay > 0) await this.#wait();
     this.#state = 'draining';
     const onOpen = (connection: Connection): void => void this.#later.push(this.#drain(connection as LiveConnection));
@@ -190,17 +193,19 @@ export class Stop {
   async #emptyAcceptQueue(): Promise<void> {
     const left = this.#startedAt + this.#settings.budget - now();
     const until = now() + left * ACCEPTING_PART;
-    for (let quiet = 0; quiet < QUIET_TURNS && this.#later.length < MAX_QUEUE && now() < until; ) {
+    let quiet = 0;
+    let slow = 0;
+    while (quiet < QUIET_TURNS && slow < MAX_SLOW_TURNS && this.#later.length < MAX_QUEUE && now() < until) {
       const before = this.#later.length;
+      const began = now();
       await new Promise((resolve) => setImmediate(resolve));
-      quiet = this.#later.length === before ? quiet + 1 : 0;
+      if (this.#later.length > before) quiet = slow = 0;
+      else if (now() - began > SLOW_TURN) {
+        quiet = 0;
+        slow++;
+      } else quiet++;
     }
   }
-}
-
-/** Every drain listens to it: that is no leak. */
-function expectMany(signal: AbortSignal | undefined): void {
-  if (signal !== undefined) setMaxListeners(0, signal);
 }
 
 /** Whether its first request may still be on its way: it shakes hands, or it was accepted a moment ago. */

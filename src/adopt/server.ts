@@ -12,10 +12,10 @@ import { Registry } from '../core/registry.js';
 import type { DrainSummary } from '../core/report.js';
 import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drain, drainSettings } from '../core/shutdown.js';
 import { Alarm, now } from '../core/timing.js';
-import { WAVE_OPTIONS, waveSettings } from '../core/waves.js';
+import { drainInWaves, WAVE_OPTIONS, waveSettings } from '../core/waves.js';
 import { allowHalfOpenRequests } from '../node-internals.js';
 import type { DrainManyOptions } from '../server.js';
-import { type ShutdownOptions, type ShutdownSettings, Stop, shutdownSettings } from '../stop.js';
+import { ALL, type ShutdownOptions, type ShutdownSettings, Stop, shutdownSettings } from '../stop.js';
 import { type Emit, OwnApplication } from './application.js';
 import { EventRouter, interceptEvents } from './events.js';
 import { Intake } from './intake.js';
@@ -43,10 +43,14 @@ export interface AdoptedSummary extends DrainSummary {
 }
 
 interface AdoptedEvents {
+  listening: [];
   stopping: [];
 }
 
-/** A server of node:http, node:https or node:http2 that drains; emits `'stopping'` when a shutdown begins. */
+/**
+ * A server of node:http, node:https or node:http2 that drains; emits `'stopping'` when a shutdown begins, and
+ * `'listening'` when the server does.
+ */
 export class AdoptedServer extends EventEmitter<AdoptedEvents> {
   /** The server. */
   readonly server: AdoptableServer;
@@ -79,6 +83,7 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
     interceptEvents(server, new EventRouter(server, emit, intake, application).route);
     this.#own = { close: server.close.bind(server) };
     this.#replaceClosing();
+    server.on('listening', () => this.emit('listening'));
     intake.joinAll();
   }
 
@@ -165,7 +170,10 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
       return this.server;
     }
     if (callback !== undefined) this.server.once('close', callback);
-    void this.shutdown({ idleWait: Math.min(CLOSE_IDLE_WAIT, this.#settings.drain.idleWait ?? Infinity) });
+    void this.shutdown({
+      timeout: Infinity,
+      idleWait: Math.min(CLOSE_IDLE_WAIT, this.#settings.drain.idleWait ?? Infinity),
+    });
     return this.server;
   }
 
@@ -173,9 +181,8 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
     // node:http calls it when its listener closes; by then they are being drained.
     if (this.#closesListener) return;
     const settings = this.#drainSettings({ idleWait: 0 });
-    for (const connection of this.connections.live()) {
-      if (connection.active === 0) void drain(connection, settings);
-    }
+    const idle = this.connections.live().filter(({ active }) => active === 0);
+    void drainInWaves(idle, (connection) => drain(connection, settings), ALL);
   }
 
   #closeListener(): Promise<void> {
@@ -225,7 +232,7 @@ const adopted = new WeakMap<NetServer, AdoptedServer>();
  * - `headersTimeout` and `requestTimeout` are kept to the moment instead of looked at every 30 s.
  * - Once a connection has had `maxRequestsPerSocket` requests it is drained; the property reads 0.
  * - Pipelined requests reach the application one at a time.
- * - `close()` is `shutdown` with at most a second for idle connections to bring one more request,
+ * - `close()` is `shutdown` without a timeout, and with at most a second for idle connections to bring one more request;
  *   `closeIdleConnections()` drains them, `closeAllConnections()` destroys all that are known.
  *
  * Adopting it again without options gives the same object.

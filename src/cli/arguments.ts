@@ -139,10 +139,16 @@ function portOf(option: string, text: string, orElse = ''): number {
   return port;
 }
 
+/** What a delay leaves to the drains, in ms. */
+const MIN_DRAIN = 1_000;
+
 function delayOf(text: string): number {
   const delay = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
-  if (!(delay <= SHUTDOWN_TIMEOUT)) {
-    throw new CliError(`--delay must be from 0 to ${SHUTDOWN_TIMEOUT} ms, all that a shutdown may take, got '${text}'`);
+  const most = SHUTDOWN_TIMEOUT - MIN_DRAIN;
+  if (!(delay <= most)) {
+    throw new CliError(
+      `--delay must be from 0 to ${most} ms, as a shutdown takes at most ${SHUTDOWN_TIMEOUT} with its drains, got '${text}'`,
+    );
   }
   return delay;
 }

@@ -37,7 +37,8 @@ export async function serve({ app, host, port, tls, operator: operatorPort, dela
   server.on('request', app === undefined ? demo(() => operator?.url) : await loadApp(app));
   await listen(server, port, host);
   if (operatorPort !== undefined) operator = await operatorOn(operatorPort);
-  announce();
+  // A signal while it started has closed it again.
+  if (server.ready) announce();
 
   async function operatorOn(wanted: number): Promise<OperatorEndpoint> {
     try {

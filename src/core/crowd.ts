@@ -4,7 +4,9 @@
  * net.Server's: it closes what it accepts beyond it, and emits 'drop'.
  */
 import type { LiveConnection } from './connection.js';
+import type { DrainReport } from './report.js';
 import { epochNow, now } from './timing.js';
+import { drainInWaves, waveSettings } from './waves.js';
 
 /** One place in so many is kept free. */
 const PLACES_PER_RESERVE = 16;
@@ -23,11 +25,11 @@ export interface Crowded {
 }
 
 export class Crowd {
-  readonly #drain: (connection: LiveConnection) => unknown;
+  readonly #drain: (connection: LiveConnection) => Promise<DrainReport>;
   #nextLook = 0;
 
   /** @param drain drains a connection now, without waiting for another request */
-  constructor(drain: (connection: LiveConnection) => unknown) {
+  constructor(drain: (connection: LiveConnection) => Promise<DrainReport>) {
     this.#drain = drain;
   }
 
@@ -45,6 +47,6 @@ export class Crowd {
     const idle = staying.filter(({ active, lastActiveAt }) => active === 0 && lastActiveAt <= idleSince);
     idle.sort((a, b) => a.lastActiveAt - b.lastActiveAt);
     const leaving = live.length - staying.length;
-    for (const connection of idle.slice(0, Math.max(0, tooMany - leaving))) this.#drain(connection);
+    void drainInWaves(idle.slice(0, Math.max(0, tooMany - leaving)), this.#drain, waveSettings());
   }
 }

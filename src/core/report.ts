@@ -30,7 +30,7 @@ export interface CutRequest {
  * - `'drained'`: nothing was aborted and nothing arrived too late, whoever closed first.
  * - `'lossy'`: requests arrived too late to be served (h1 only).
  * - `'forced'`: the deadline or the signal aborted requests.
- * - `'peer'`: the connection failed (EOF, reset, protocol error) while a request was unanswered.
+ * - `'peer'`: the connection failed (EOF, reset, protocol error) while a request was unanswered, or a handler did.
  */
 export type DrainOutcome = 'drained' | 'lossy' | 'forced' | 'peer';
 

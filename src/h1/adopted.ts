@@ -15,21 +15,27 @@ import {
 } from '../node-internals.js';
 import { H1Connection, type H1Context, h1ConnectionOf } from './connection.js';
 
-/** The classes of responses that report already. */
-const reporting = new WeakSet<ResponseClass>();
+/** For each class of responses the one that reports; those report already that stand for themselves. */
+const reporting = new WeakMap<ResponseClass, ResponseClass>();
 
-/** Has a server make its responses of its own class still, each of which tells its connection that it was made. */
+/**
+ * Has a server make its responses of its own class still, each of which tells its connection that it was made. A server
+ * of node:http2 goes back to its own class at every HTTP/1.1 connection.
+ */
 export function reportResponses(server: NetServer): void {
   const own = responseClassOf(server);
-  if (own === undefined || reporting.has(own)) return;
+  if (own !== undefined) useResponseClass(server, reporting.get(own) ?? reportingClass(own));
+}
+
+function reportingClass(own: ResponseClass): ResponseClass {
   class ReportingResponse extends own {
     constructor(req: IncomingMessage, options?: object) {
       super(req, options);
       h1ConnectionOf(req.socket)?.received(req, this);
     }
   }
-  reporting.add(ReportingResponse);
-  useResponseClass(server, ReportingResponse);
+  reporting.set(own, ReportingResponse).set(ReportingResponse, ReportingResponse);
+  return ReportingResponse;
 }
 
 /** A parser has been put on the socket, and has read nothing yet. */

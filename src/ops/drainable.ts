@@ -10,15 +10,17 @@ import type { ShutdownOptions } from '../stop.js';
 /** What can be shut down on a signal. */
 export interface Stoppable {
   readonly connections: Registry;
-  shutdown(options?: ShutdownOptions): Promise<DrainSummary>;
+  /** Whether new connections are wanted. */
+  readonly ready?: boolean;
+  /** Its summary tells of a server made elsewhere how many connections were left that nobody knew. */
+  shutdown(options?: ShutdownOptions): Promise<DrainSummary & { readonly unknown?: number }>;
   /** `stopping`: a shutdown has begun, whoever asked for it. */
-  on?(event: 'stopping', listener: () => void): unknown;
-  off?(event: 'stopping', listener: () => void): unknown;
+  on?(event: 'stopping' | 'listening', listener: () => void): unknown;
+  off?(event: 'stopping' | 'listening', listener: () => void): unknown;
 }
 
 /** What an operator can look at and drain: a server of `createServer`, or an adopted one. */
 export interface Drainable extends Stoppable {
-  /** Whether new connections are wanted. */
   readonly ready: boolean;
   /** How often each limit has fired; servers made elsewhere don't count. */
   readonly limits?: Readonly<LimitCounts>;

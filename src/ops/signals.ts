@@ -41,7 +41,7 @@ const SIGNAL_OPTIONS = ['signals', 'timeout', 'cleanup', 'onSignal'] as const;
 
 /** Exit codes of a process that was shut down. Of several servers, what comes first here counts. */
 const EXIT = [
-  /** Requests were cut: the timeout or a second signal came first. */
+  /** Requests were cut, or connections that nobody knew: the timeout or a second signal came first. */
   ['cut', 1],
   /** A cleanup failed, or did not end in time. */
   ['unclean', 3],
@@ -92,7 +92,7 @@ export function defaultSignals(
 /** The listeners of this file: they know of each other, and of no others. */
 const ours = new WeakSet<object>();
 
-/** Shutdowns under way in this process: it ends with the last of them. */
+/** Shutdowns under way in this process, cleaning up included: it ends with the last of them. */
 let underWay = 0;
 let worst: number = EXIT.length - 1;
 
@@ -159,16 +159,15 @@ function signalSettings(options: SignalOptions): SignalSettings {
     throw optionTypeError('onSignals.cleanup', 'a function or an array of functions', cleanup);
   if (onSignal !== undefined && typeof onSignal !== 'function')
     throw optionTypeError('onSignals.onSignal', 'a function', onSignal);
-  const usual: Partial<Record<NodeJS.Signals, ShutdownOptions | false>> = defaultSignals(timeout);
   const signals = new Map<NodeJS.Signals, Asked>();
-  for (const name of Object.keys({ ...usual, ...given }) as NodeJS.Signals[]) {
+  for (const name of Object.keys({ ...defaultSignals(), ...given }) as NodeJS.Signals[]) {
     const own = given[name];
     if (own === false) continue;
     const option = `onSignals.signals.${name}`;
     if (own !== undefined && (typeof own !== 'object' || own === null))
       throw optionTypeError(option, 'an object or false', own);
     if (!SIGNALS.includes(name)) throw optionRangeError(option, 'a signal that can be caught', name);
-    const asked = { timeout, ...usual[name], ...own };
+    const asked = { timeout, ...defaultSignals(own?.timeout ?? timeout)[name], ...own };
     signals.set(name, { ...asked, timeout: shutdownSettings(asked, {}, option).timeout });
   }
   return { signals, disconnect: { timeout, idleWait: SIGINT_IDLE_WAIT.otherwise }, cleanup: hooks, onSignal };
@@ -191,20 +190,28 @@ function warnOfOthers(name: NodeJS.Signals): void {
   );
 }
 
+/** What is awaited of a shutdown; of a server made elsewhere also how many connections were left that nobody knew. */
+type Summary = Awaited<ReturnType<Stoppable['shutdown']>>;
+
 /**
  * One server's way to the end of its process.
  *
  * ```
- * serving ──► draining ──► cleaning ──► over
- *                 └─── cut ───┘
+ * serving ──► ending ──► over
  * ```
- * A second signal cuts while it is draining or cleaning.
+ * - `ending`: it is shut down, then cleaned up after. A second signal cuts either.
+ * - `over`: other servers keep the process.
+ *
+ * A listen() that was under way when the signal came, or follows it, may succeed all the same: until the process ends,
+ * whatever listens or connects once the server is shut down has it shut down again.
  */
 class SignalShutdown {
   readonly #server: Stoppable;
   readonly #settings: SignalSettings;
   readonly #cut = new AbortController();
-  #state: 'serving' | 'draining' | 'cleaning' | 'over' = 'serving';
+  #state: 'serving' | 'ending' | 'over' = 'serving';
+  /** Whether the server is being shut down, for the first time or again. */
+  #draining = false;
   #startedAt = 0;
 
   constructor(server: Stoppable, settings: SignalSettings) {
@@ -214,34 +221,61 @@ class SignalShutdown {
 
   handle(cause: ShutdownCause): void {
     if (this.#state === 'serving') {
-      this.#state = 'draining';
+      this.#state = 'ending';
       this.#startedAt = now();
       underWay++;
       this.#settings.onSignal?.(cause, 'drain');
-      void this.#run(cause);
+      void this.#run(this.#asked(cause));
     } else if (cause !== 'disconnect') this.#handleAgain(cause);
   }
 
   #handleAgain(cause: ShutdownCause): void {
     const echo = process.env.npm_lifecycle_event === undefined ? 0 : NPM_ECHO;
-    if (now() - this.#startedAt < echo || this.#cut.signal.aborted || this.#state === 'over') return;
-    this.#settings.onSignal?.(cause, 'cut');
+    if (now() - this.#startedAt < echo || this.#cut.signal.aborted) return;
+    if (this.#draining || this.#state !== 'over') this.#settings.onSignal?.(cause, 'cut');
     this.#cut.abort();
     setTimeout(() => {
+      if (!this.#draining) return;
       for (const connection of this.#server.connections) connection.destroy();
       process.exit(1);
     }, CUT_GRACE).unref();
   }
 
-  async #run(cause: ShutdownCause): Promise<void> {
-    const asked = this.#asked(cause);
+  async #run(asked: Asked): Promise<void> {
+    const until = this.#startedAt + asked.timeout;
+    const summary = await this.#shutDown(asked);
+    this.#shutDownAgain({ ...asked, delay: 0 }, until);
+    const clean = await this.#cleanUp(summary, until);
+    this.#state = 'over';
+    end(outcomeOf(summary), clean ? 'drained' : 'unclean');
+  }
+
+  async #shutDown(asked: Asked): Promise<Summary> {
     const cut = this.#cut.signal;
     const signal = asked.signal === undefined ? cut : AbortSignal.any([asked.signal, cut]);
+    this.#draining = true;
     const summary = await this.#server.shutdown({ ...asked, signal });
-    this.#state = 'cleaning';
-    const clean = await this.#cleanUp(summary, this.#startedAt + asked.timeout);
-    this.#state = 'over';
-    end(summary.outcomes.forced > 0 ? 'cut' : !clean ? 'unclean' : summary.outcomes.lossy > 0 ? 'lossy' : 'drained');
+    this.#draining = false;
+    return summary;
+  }
+
+  /** Whenever it listens or has a connection from now on. */
+  #shutDownAgain(asked: Asked, until: number): void {
+    const again = (): void => {
+      if (this.#draining) return;
+      underWay++;
+      void this.#shutDown({ ...asked, timeout: Math.max(0, until - now()) }).then((summary) => {
+        // Somebody who listens again whenever it closes must not keep the process.
+        if (now() < until && !this.#cut.signal.aborted) look();
+        end(outcomeOf(summary));
+      });
+    };
+    const look = (): void => {
+      if (this.#server.ready === true || this.#server.connections.size > 0) again();
+    };
+    this.#server.on?.('listening', again);
+    this.#server.connections.on('open', again);
+    look();
   }
 
   #asked(cause: ShutdownCause): Asked {
@@ -254,9 +288,10 @@ class SignalShutdown {
     const { cleanup } = this.#settings;
     if (cleanup.length === 0) return true;
     const over = new AbortController();
-    const left = Math.max(MIN_CLEANUP, until - now());
+    const cut = this.#cut.signal;
+    const left = cut.aborted ? MIN_CLEANUP : Math.max(MIN_CLEANUP, until - now());
     const timer = setTimeout(() => over.abort(), Math.min(MAX_TIMEOUT, left));
-    this.#cut.signal.addEventListener('abort', () => over.abort());
+    cut.addEventListener('abort', () => over.abort());
     const late = once(over.signal, 'abort').then(() => false);
     const done = (async () => {
       let clean = true;
@@ -276,12 +311,19 @@ class SignalShutdown {
   }
 }
 
-/** Ends the process, unless another server of it is still being shut down. */
-function end(outcome: Outcome): void {
-  worst = Math.min(
-    worst,
-    EXIT.findIndex(([name]) => name === outcome),
-  );
+function outcomeOf({ outcomes, unknown = 0 }: Summary): Outcome {
+  if (outcomes.forced > 0 || unknown > 0) return 'cut';
+  return outcomes.lossy > 0 ? 'lossy' : 'drained';
+}
+
+/** Something is over: ends the process, unless something else is under way. The worst of all outcomes counts. */
+function end(...outcomes: Outcome[]): void {
+  for (const outcome of outcomes) {
+    worst = Math.min(
+      worst,
+      EXIT.findIndex(([name]) => name === outcome),
+    );
+  }
   underWay--;
   if (underWay === 0) process.exit(EXIT[worst]?.[1]);
 }

@@ -9,6 +9,7 @@ import express from 'express';
 import { WebSocket, WebSocketServer } from 'ws';
 import { adopt, connectionOf, createServer, drainSignal, gracefulShutdown } from '../../src/index.js';
 import { startOperator } from '../../src/ops/operator.js';
+import { FakeClock } from '../core/fake-clock.js';
 import { eventually, silentClient, thrown } from '../server/support.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
@@ -294,6 +295,24 @@ for (const kind of H1_SERVERS) {
       expect(await closed).to.equal(undefined);
     });
 
+    it('close() waits for an answer as long as it takes', async () => {
+      const app = new Application();
+      const server = await h1Server(kind, app.listener);
+      const { port } = await servers.start(server);
+      const client = await H1Client.connect({ port, tls });
+      client.request({ path: '/held' });
+      const res = await app.held();
+      const clock = new FakeClock();
+      const closed = once(server, 'close');
+      server.close();
+      await clock.advance(3_600_000);
+      clock.restore();
+      res.end('served');
+      expect((await client.response()).text).to.equal('served');
+      client.end();
+      await closed;
+    });
+
     it('recycles connections', async () => {
       const app = new Application();
       const { port } = await servers.start(await h1Server(kind, app.listener), { recycle: { maxRequests: 2 } });
@@ -416,6 +435,13 @@ describe('an adopted server of node:http', () => {
     await operator.close();
   });
 
+  it('tells when its server listens', async () => {
+    const server = createHttpServer();
+    const listening = once(adopt(server), 'listening');
+    await servers.listen(server);
+    await listening;
+  });
+
   it('closeIdleConnections drains the idle ones, closeAllConnections destroys the rest', async () => {
     const app = new Application();
     const server = createHttpServer(app.listener);
@@ -430,6 +456,17 @@ describe('an adopted server of node:http', () => {
     server.closeAllConnections();
     expect(await busy.ended()).to.match(/reset/);
     idle.destroy();
+  });
+
+  it('closeIdleConnections tells many a few per turn of the loop', async () => {
+    const server = createHttpServer();
+    const { watch, port } = await servers.start(server);
+    const clients = await Promise.all(Array.from({ length: 150 }, () => silentClient(port)));
+    await eventually(() => watch.connections.size === clients.length, 'all connections');
+    server.closeIdleConnections();
+    expect([...watch.connections].filter(({ state }) => state === 'draining')).to.have.length.within(1, 64);
+    for (const client of clients) client.end();
+    await eventually(() => watch.connections.size === 0, 'no connection');
   });
 
   it('takes in the connections that wait to be accepted before it closes', async () => {
@@ -479,6 +516,21 @@ describe('an adopted server of node:http2', () => {
     expect((await h2.response(stream)).text).to.equal('over h2');
     expect((await h1.fetch()).connectionHas('close')).to.equal(true);
     expect(await down).to.include({ connections: 2, served: 2, unknown: 0 });
+  });
+
+  it('makes the responses of all its HTTP/1.1 connections of one class', async () => {
+    const classes = new Set<unknown>();
+    const server = await h1Server('http2 with allowHTTP1', (_req, res) => {
+      classes.add(res.constructor);
+      res.end();
+    });
+    const { port } = await servers.start(server);
+    for (let i = 0; i < 3; i++) {
+      const client = await H1Client.connect({ port, tls: true });
+      await client.fetch();
+      client.destroy();
+    }
+    expect(classes.size).to.equal(1);
   });
 
   it('counts streams of the stream API, and finds their connection', async () => {

@@ -56,8 +56,8 @@ describe('lastcall at the command line', function () {
     ['two apps', () => ['serve', 'a.js', 'b.js'], /serve takes one app, got 2/],
     ['a port that is none', () => ['serve', '--port', 'http'], /--port must be a port from 0 to 65535, got 'http'/],
     ['a port out of range', () => ['serve', '--port', '65536'], /--port must be a port/],
-    ['a delay that is none', () => ['serve', '--delay', '5s'], /--delay must be from 0 to 25000 ms, .*, got '5s'/],
-    ['a delay over the budget', () => ['serve', '--delay', '25001'], /--delay must be from 0 to 25000 ms/],
+    ['a delay that is none', () => ['serve', '--delay', '5s'], /--delay must be from 0 to 24000 ms, .*, got '5s'/],
+    ['a delay that leaves no time to drain', () => ['serve', '--delay', '25000'], /--delay must be from 0 to 24000 ms/],
     [
       'an operator port that is none',
       () => ['serve', '--operator', 'on'],

@@ -10,6 +10,7 @@ import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
 
 const SERVER = fileURLToPath(new URL('./signals/server.ts', import.meta.url));
+const ADOPTED = fileURLToPath(new URL('./signals/adopted.ts', import.meta.url));
 const CLUSTER = fileURLToPath(new URL('./signals/cluster.ts', import.meta.url));
 const TSX = ['--import', 'tsx'];
 
@@ -113,6 +114,17 @@ describe('onSignals', function () {
     expect(code).to.equal(2);
   });
 
+  it('connections that nobody knows are still there when the time is over: exit code 1', async () => {
+    const child = start(process.execPath, [...TSX, ADOPTED]);
+    const [, port] = await child.says(/serving (\d+) \n/);
+    const client = await connect(Number(port));
+    client.request({ headers: { Connection: 'Upgrade', Upgrade: 'websocket' } });
+    await child.says(/upgraded/);
+    child.signal('SIGTERM');
+    expect((await child.ended).code).to.equal(1);
+    client.destroy();
+  });
+
   describe('cleanup', () => {
     it('runs when nothing is connected any more, one after the other, with the summary', async () => {
       const { process: child, port } = await serving(`{ cleanup: [
@@ -162,6 +174,17 @@ describe('onSignals', function () {
       expect(code).to.equal(3);
     });
 
+    it('has a second after a second signal; exit code 3 when it takes longer, as nothing was cut', async () => {
+      const { process: child } = await serving('{ cleanup: () => { say("hangs"); return new Promise(() => {}); } }');
+      child.signal('SIGTERM');
+      await child.says(/SIGTERM drain/);
+      child.signal('SIGTERM');
+      await child.says(/hangs/);
+      const began = performance.now();
+      expect((await child.ended).code).to.equal(3);
+      expect(performance.now() - began).to.be.within(900, 3_000);
+    });
+
     it('is cut by a second signal', async () => {
       const { process: child } = await serving('{ cleanup: () => { say("hangs"); return new Promise(() => {}); } }');
       child.signal('SIGINT');
@@ -181,6 +204,37 @@ describe('onSignals', function () {
         .to.match(/clean\n$/)
         .and.not.contain('after all');
       expect(code).to.equal(0);
+    });
+
+    it('before a server listens that listens all the same, while it cleans up: drains it, exits with 0', async () => {
+      const options = '{ cleanup: () => new Promise((done) => setTimeout(done, 300)) }';
+      const child = run({ LISTEN: 'late', LATE: '/slow/800', OPTIONS: options });
+      const { code, stdout } = await child.ended;
+      expect(stdout).to.contain('late, ready false\n').and.contain('answered with close\n');
+      expect(code).to.equal(0);
+    });
+
+    it('before a server listens that listens all the same, while another drains: drains both, exits with 0', async () => {
+      const { process: child, port } = await serving('{ signals: { SIGTERM: { delay: 0 } } }', {
+        LISTEN: 'another late',
+        LATE: '/slow/800',
+      });
+      const client = await asking(child, port, '/slow/400');
+      child.signal('SIGTERM');
+      const { code, stdout } = await child.ended;
+      expect(stdout).to.contain('late, ready false\n').and.contain('answered with close\n');
+      expect(code).to.equal(0);
+      client.destroy();
+    });
+
+    it('before a server listens that listens all the same: a second signal cuts; exit code 1', async () => {
+      const options = '{ cleanup: () => new Promise((done) => setTimeout(done, 300)).then(() => say("clean")) }';
+      const child = run({ LISTEN: 'late', LATE: '/slow/60000', OPTIONS: options });
+      await child.says(/request \/slow\/60000\n(.*\n)*clean\n/);
+      child.signal('SIGTERM');
+      const { code, stdout } = await child.ended;
+      expect(stdout).to.match(/SIGTERM cut\n/);
+      expect(code).to.equal(1);
     });
 
     it('while listen() is pending: never listens, exits with 0', async () => {
@@ -303,6 +357,14 @@ describe('onSignals', function () {
       expect((await child.ended).stdout).to.match(/worker ended with 0, after a disconnect\n$/);
     });
 
+    it('worker.disconnect() takes no longer than the timeout', async () => {
+      const { process: child, port } = await cluster({ TIMEOUT: '400' });
+      const client = await asking(child, port, '/slow/60000');
+      child.signal('SIGUSR2');
+      expect(await client.ended()).to.equal('reset');
+      expect((await child.ended).stdout).to.match(/worker ended with 1, after a disconnect\n$/);
+    });
+
     it('so does a worker that disconnects itself; the primary knows that it was meant', async () => {
       const { process: child, port } = await cluster();
       const client = await asking(child, port, '/leave');
@@ -337,6 +399,18 @@ describe('onSignals', function () {
       SIGBREAK: { idleWait: 0 },
     });
   });
+
+  for (const [timeout, code] of [
+    [3_000, 0],
+    [200, 1],
+  ] as const)
+    it(`a signal's own timeout of ${timeout} ms leaves most of it to the drain`, async () => {
+      const { process: child, port } = await serving(`{ signals: { SIGTERM: { timeout: ${timeout} } } }`);
+      const client = await asking(child, port, '/slow/1200');
+      child.signal('SIGTERM');
+      expect((await child.ended).code).to.equal(code);
+      client.destroy();
+    });
 
   const bad: [options: object, name: RegExp][] = [
     [{ singals: {} }, /unknown option onSignals\.singals/],

@@ -89,6 +89,27 @@ for (const kind of PORTS) {
       });
     }
 
+    for (const [protocol, Client] of [
+      ['HTTP/1.1', H1Client],
+      ['HTTP/2', H2Client],
+    ] as const) {
+      it(`that fails in its answer while the server stops has not been cut by force (${protocol})`, async () => {
+        const { server, port } = await start(async (_req, res) => {
+          res.write('part of an answer');
+          await once(server, 'stopping');
+          throw new Error('broken');
+        });
+        const client = await Client.connect({ port, tls });
+        client.transport.socket.once('end', () => client.end());
+        client.request({ path: '/bad' });
+        await eventually(() => [...server.connections].some(({ active }) => active === 1), 'a request in flight');
+        const summary = await server.shutdown();
+        expect(summary.aborted).to.equal(1);
+        expect(summary.outcomes).to.include({ forced: 0, peer: 1 });
+        client.destroy();
+      });
+    }
+
     for (const [what, handler] of AFTER_THE_HEAD) {
       it(`that ${what} is visibly cut (HTTP/1.1)`, async () => {
         const { port, failures } = await start(handler);

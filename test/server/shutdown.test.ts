@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { getEventListeners, once } from 'node:events';
 import type { ServerResponse } from 'node:http';
+import { type AddressInfo, createServer as createNetServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { createServer, type DrainSummary } from '../../src/index.js';
+import { FakeClock } from '../core/fake-clock.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
 import { stall } from '../wire/waiting.js';
@@ -67,6 +69,23 @@ for (const kind of PORTS) {
       await closed;
     });
 
+    it('close() waits for an answer as long as it takes', async () => {
+      const held: ServerResponse[] = [];
+      const { server, port } = await servers.start(kind, {}, (_req, res) => held.push(res));
+      const client = await H1Client.connect({ port, tls });
+      client.request();
+      await eventually(() => held.length === 1, 'a request in flight');
+      const clock = new FakeClock();
+      const closed = once(server, 'close');
+      server.close();
+      await clock.advance(3_600_000);
+      clock.restore();
+      held[0]?.end('served');
+      expect((await client.response()).text).to.equal('served');
+      client.end();
+      await closed;
+    });
+
     it('tells many connections a few per turn of the loop, and serves those that it has not told yet', async () => {
       const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('served'));
       const clients = await Promise.all(
@@ -93,6 +112,23 @@ for (const kind of PORTS) {
       expect(summary.outcomes).to.deep.equal({ drained: 150, lossy: 0, forced: 0, peer: 0 });
       expect(summary).to.include({ connections: 150, unserved: 0, aborted: 0 });
       for (const client of clients) expect(client.transport.wasReset).to.equal(false);
+    });
+
+    it('listens to its signal once for all connections, and no longer than there are any', async () => {
+      const { server, port } = await servers.start(kind, {}, () => {});
+      const clients = await Promise.all(Array.from({ length: 12 }, () => H1Client.connect({ port, tls })));
+      for (const client of clients) client.request();
+      await eventually(
+        () => [...server.connections].filter(({ active }) => active === 1).length === clients.length,
+        'requests in flight',
+      );
+      const controller = new AbortController();
+      const stopped = server.shutdown({ signal: controller.signal });
+      expect(getEventListeners(controller.signal, 'abort')).to.have.length(1);
+      controller.abort();
+      expect((await stopped).outcomes).to.include({ forced: 12 });
+      expect(getEventListeners(controller.signal, 'abort')).to.have.length(0);
+      for (const client of clients) client.destroy();
     });
 
     it('takes no new connections afterwards', async () => {
@@ -144,6 +180,45 @@ for (const kind of PORTS) {
       stall(400);
       await server.shutdown({ idleWait: 2_000 });
       expect(await ended()).to.match(/answered 50 of 50/);
+    });
+
+    it('serves those that connect in a stall of its last turn', async () => {
+      const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('served'));
+      const asked: Promise<string>[] = [];
+      const staller = createNetServer((socket) =>
+        socket.once('data', () => {
+          stall(50);
+          for (let i = 0; i < 10; i++)
+            asked.push(
+              H1Client.connect({ port, tls }).then(async (client) => {
+                const { text } = await client.fetch();
+                client.end();
+                return text;
+              }),
+            );
+        }),
+      );
+      staller.listen(0, '127.0.0.1');
+      await once(staller, 'listening');
+      const trigger = await silentClient((staller.address() as AddressInfo).port);
+      const stopped = server.shutdown();
+      setImmediate(() => trigger.write('now'));
+      await eventually(() => asked.length === 10, 'the stall');
+      trigger.destroy();
+      staller.close();
+      const answers = await Promise.allSettled(asked);
+      expect(answers.filter(({ status }) => status === 'fulfilled')).to.have.length(10);
+      expect(await stopped).to.include({ served: 10, unserved: 0 });
+    });
+
+    it('closes its listener even if every turn is slow', async () => {
+      const { server } = await servers.start(kind);
+      const slowTurn = (): void => {
+        stall(10);
+        if (server.listening) setImmediate(slowTurn);
+      };
+      setImmediate(slowTurn);
+      expect((await server.shutdown({ timeout: Infinity })).duration).to.be.below(5_000);
     });
 
     if (!tls)

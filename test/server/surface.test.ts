@@ -274,6 +274,18 @@ describe('what is written for http.Server', () => {
         busy.destroy();
       });
 
+      it('closeIdleConnections tells many a few per turn of the loop', async () => {
+        const { server, port } = await servers.start(kind);
+        const clients = await Promise.all(Array.from({ length: 150 }, () => H1Client.connect({ port, tls })));
+        await eventually(() => server.connections.size === clients.length, 'all connections');
+        server.closeIdleConnections();
+        expect([...server.connections].filter(({ state }) => state === 'draining')).to.have.length.within(1, 64);
+        for (const client of clients) {
+          expect(await client.ended()).to.equal('fin');
+          client.destroy();
+        }
+      });
+
       it('closeAllConnections closes all', async () => {
         const { server, port } = await servers.start(kind, {}, () => {});
         const clients = [await H1Client.connect({ port, tls }), await H2Client.connect({ port, tls })];

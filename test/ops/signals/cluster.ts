@@ -28,6 +28,7 @@ if (cluster.isPrimary) {
   const server = adopts ? createHttpServer(listener) : createServer({ cleartext: true }, listener);
   if (process.env.ON_SIGNALS !== 'off') {
     onSignals(server instanceof HttpServer ? adopt(server) : server, {
+      timeout: Number(process.env.TIMEOUT ?? 25_000),
       signals: { SIGTERM: { delay: 300 } },
       onSignal: (cause, step) => say(`${cause} ${step}`),
       cleanup: (summary) => say(`cleanup, ${summary.served} served, ${(server.address() as AddressInfo | null)?.port}`),

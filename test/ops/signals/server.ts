@@ -3,19 +3,21 @@
  * anything else at once, and writes what happens to stdout.
  */
 import { pbkdf2 } from 'node:crypto';
+import { get, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { createServer, onSignals, type SignalOptions } from '../../../src/index.js';
+import { createServer, onSignals, type Server, type SignalOptions } from '../../../src/index.js';
 
-const { OPTIONS = '{}', BEFORE = '', LISTEN = 'yes' } = process.env;
+const { OPTIONS = '{}', BEFORE = '', LISTEN = 'yes', LATE = '/' } = process.env;
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const evaluate = (text: string): unknown => new Function('say', 'process', `return (${text})`)(say, process);
 
-const server = createServer({ cleartext: true }, (req, res) => {
+const listener: RequestListener = (req, res) => {
   const [, what, ms] = req.url?.split('/') ?? [];
   if (what === 'slow') setTimeout(() => res.end('slow'), Number(ms));
   else res.end('ok');
   say(`request ${req.url}`);
-});
+};
+const server = createServer({ cleartext: true }, listener);
 process.on('warning', (warning) => say(`warning ${(warning as Error & { code?: string }).code}: ${warning.message}`));
 server.on('stopping', () => say(`stopping, ready ${server.ready}`));
 if (BEFORE !== '') evaluate(BEFORE);
@@ -32,10 +34,34 @@ if (LISTEN === 'two') {
   onSignals(second, evaluate(OPTIONS) as SignalOptions);
   await new Promise<void>((resolve) => second.listen(0, '127.0.0.1', resolve));
 }
-const portOf = ({ address }: { address(): unknown }): number => (address() as AddressInfo).port;
+
+/** Listens although its shutdown is over, and has a client at once. */
+function listenLate(late: Server): void {
+  late.once('stopping', () => {
+    setTimeout(() => {
+      late.listen(0, '127.0.0.1', () => {
+        say(`late, ready ${late.ready}`);
+        get({ host: '127.0.0.1', port: portOf(late), path: LATE, agent: false }, (res) => {
+          say(`answered with ${res.headers.connection}`);
+          res.resume();
+        }).on('error', () => {});
+      });
+    }, 100);
+  });
+}
+
+const portOf = (each: Server): number => (each.address() as AddressInfo).port;
+if (LISTEN === 'another late') {
+  const another = createServer({ cleartext: true }, listener);
+  onSignals(another, evaluate(OPTIONS) as SignalOptions);
+  listenLate(another);
+}
 if (LISTEN === 'never') {
   say('starting');
   setTimeout(() => say('started after all'), 30_000);
+} else if (LISTEN === 'late') {
+  listenLate(server);
+  process.kill(process.pid, 'SIGTERM');
 } else if (LISTEN === 'pending') {
   // The lookup of the name waits for a thread.
   for (let i = 0; i < 8; i++) pbkdf2('', '', 100_000, 64, 'sha512', () => {});
@@ -46,9 +72,7 @@ if (LISTEN === 'never') {
   server.listen(0, '127.0.0.1', () => say(`serving ${process.listenerCount('SIGTERM')}`));
 } else {
   server.listen(0, '127.0.0.1', () => {
-    const ports = [server, ...(LISTEN === 'two' ? [second] : [])].map((each) =>
-      portOf({ address: () => each.address() }),
-    );
+    const ports = [server, ...(LISTEN === 'two' ? [second] : [])].map(portOf);
     say(`serving ${ports.join(' ')} `);
   });
 }
