@@ -19,7 +19,7 @@ type SocketInternals = {
   parser?: HttpParser | null;
   _parent?: Socket;
   _httpMessage?: ServerResponse | null;
-  _handle?: { readonly bytesWritten?: unknown; readonly writeQueueSize?: unknown } | null;
+  _handle?: { readonly bytesWritten?: unknown; readonly writeQueueSize?: unknown; readonly reset?: unknown } | null;
 };
 type ServerInternals = { httpAllowHalfOpen?: boolean };
 type RequestInternals = { _dump?: () => void };
@@ -51,6 +51,14 @@ export function bytesTaken(socket: Socket): number {
   const { bytesWritten, writeQueueSize } = (raw as unknown as SocketInternals)._handle ?? {};
   if (typeof bytesWritten === 'number' && typeof writeQueueSize === 'number') return bytesWritten - writeQueueSize;
   return raw.bytesWritten - raw.writableLength;
+}
+
+/** Closes a socket with a RST. A Unix socket or a mere duplex has none, and for the first Node throws: they just close. */
+export function resetAndDestroy(socket: Socket): void {
+  const { _handle } = socket as unknown as SocketInternals;
+  const resets = typeof socket.resetAndDestroy === 'function' && (!_handle || typeof _handle.reset === 'function');
+  if (resets) socket.resetAndDestroy();
+  else socket.destroy();
 }
 
 /** Lets a client that half-closes get its answers all the same. */
