@@ -307,7 +307,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
       return;
     }
     this.#idleSince = at;
-    if (this.#state === 'announced') this.#timeouts.reconsider();
+    this.#timeouts.idle(this.#idleUntil);
   }
 
   /** A head that had begun when reading was stopped is timed from now on. */
@@ -341,7 +341,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
       if (this.#tail !== req) return;
       this.#tail = undefined;
       this.#idleSince = now();
-      if (this.#state === 'announced') this.#timeouts.reconsider();
+      this.#timeouts.idle(this.#idleUntil);
     });
     this.#timeouts.reconsider();
   }

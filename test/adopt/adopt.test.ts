@@ -99,6 +99,19 @@ for (const kind of H1_SERVERS) {
       client.destroy();
     });
 
+    it('drains an idle connection when keepAlive.hold is over since an answer that took longer', async () => {
+      const app = new Application();
+      const server = await h1Server(kind, app.listener);
+      const { port } = await servers.start(server, { keepAlive: { advertise: 0, hold: 60 } });
+      const client = await H1Client.connect({ port, tls });
+      client.request({ path: '/held' });
+      const res = await app.held();
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      res.end();
+      expect(await client.ended()).to.equal('fin');
+      client.destroy();
+    });
+
     it('keeps its server.timeout', async () => {
       const app = new Application();
       const server = await h1Server(kind, app.listener);
