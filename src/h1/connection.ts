@@ -16,7 +16,7 @@ import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { LingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
-import { advertiseKeepAlive, bytesTaken, discardBody, onMessageBegin, sendHead } from '../node-internals.js';
+import { advertiseKeepAlive, bytesTaken, cutBody, discardBody, onMessageBegin, sendHead } from '../node-internals.js';
 import { Backlog } from './backlog.js';
 import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exchange.js';
 import { markFormattedHead } from './mark.js';
@@ -418,7 +418,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     const broken = this.#headBeganAt === 0 && last?.req.complete === false ? last : undefined;
     if (status === undefined) this.#transportFailed(error);
     else if (this.#state !== 'committed') this.#refuse(error, status, broken);
-    else if (broken !== undefined && isRead(broken.req)) this.#connection.reset();
+    else if (broken !== undefined) this.#breakOff(broken);
   }
 
   #transportFailed(error: Error): void {
@@ -448,13 +448,17 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
       else this.#socket.once('finish', () => this.#end());
       return;
     }
-    // A handler that reads this body would wait for the rest for ever.
-    if (broken !== undefined && answerBegan && broken === this.#unanswered[0] && isRead(broken.req)) {
-      this.#connection.reset();
-      return;
+    if (broken !== undefined) {
+      if (answerBegan) this.#breakOff(broken);
+      else broken.abandon();
     }
-    if (broken !== undefined && !answerBegan) broken.abandon();
     if (this.#unanswered.length === 0) this.#afterAnswers();
+  }
+
+  /** The rest of a body won't come, and its answer has begun: a handler that reads it, now or later, must not wait. */
+  #breakOff({ req }: Exchange): void {
+    if (isRead(req)) this.#connection.reset();
+    else cutBody(req);
   }
 
   #refused(): void {
