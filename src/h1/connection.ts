@@ -518,10 +518,21 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
       this.#timeouts.stop();
       this.#backlog.release();
       this.#socket.resume();
-      this.#lingering = new LingeringClose(this.#socket, this.#terms ?? this.#context.recycling);
+      const limits = this.#terms ?? this.#context.recycling;
+      this.#lingering = new LingeringClose(this.#socket, limits, () => this.#discardTail());
       this.#socket.end = onEndAgain;
     }
     return this.#lingering.over;
+  }
+
+  /** A handler that doesn't read on holds up the client, and has had as long as a silent one. */
+  #discardTail(): boolean {
+    const tail = this.#tail;
+    if (tail?.complete !== false || !this.#socket.isPaused()) return false;
+    cutBody(tail);
+    discardBody(tail);
+    this.#socket.resume();
+    return true;
   }
 
   cut(): Promise<void> {

@@ -1,6 +1,7 @@
 /**
  * The end of an HTTP/1.1 connection: nobody's answer is destroyed by a reset, and what comes too late is counted.
  */
+import { Writable } from 'node:stream';
 import { expect } from 'chai';
 import { connectionOf, type DrainReport, gracefulShutdown } from '../../src/index.js';
 import { encodeRequest } from '../wire/h1-client.js';
@@ -15,12 +16,21 @@ for (const { name, tls } of TRANSPORTS) {
     const upload = (path: string, length: number) =>
       `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: ${length}\r\n\r\n`;
 
-    for (const reader of ['nobody reads', 'body-parser gave up on', 'the handler goes on reading'] as const) {
+    const READERS = [
+      'nobody reads',
+      'body-parser gave up on',
+      'the handler goes on reading',
+      'the handler stopped reading',
+      'a pipe is stuck with',
+    ] as const;
+    for (const reader of READERS) {
       it(`delivers the whole answer to a client that is still sending a body that ${reader}`, async () => {
         const answer = Buffer.alloc(2 * MEGABYTE, 'a');
         const reports: Promise<DrainReport>[] = [];
         const site = await Site.open({ tls, delayMs: 10 }, (req, res) => {
-          if (reader !== 'nobody reads') req.on('data', () => {});
+          if (reader === 'a pipe is stuck with') req.pipe(new Writable({ write() {} }));
+          else if (reader !== 'nobody reads') req.on('data', () => {});
+          if (reader === 'the handler stopped reading') req.once('data', () => req.pause());
           if (reader === 'body-parser gave up on') {
             req.once('data', () => {
               req.removeAllListeners('data');
