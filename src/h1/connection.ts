@@ -373,6 +373,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     }
     if (this.#upgrade !== undefined) this.#connection.ended('unserved');
     this.#upgrade = undefined;
+    this.#refused();
     this.#end();
   }
 

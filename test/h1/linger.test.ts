@@ -5,7 +5,7 @@ import { Writable } from 'node:stream';
 import { expect } from 'chai';
 import { connectionOf, type DrainReport, gracefulShutdown } from '../../src/index.js';
 import { encodeRequest } from '../wire/h1-client.js';
-import { closeEverything, counters, delay, Site, TRANSPORTS } from './support.js';
+import { closeEverything, counters, delay, Site, TRANSPORTS, turns } from './support.js';
 
 const MEGABYTE = 1024 * 1024;
 
@@ -88,6 +88,28 @@ for (const { name, tls } of TRANSPORTS) {
       await connection.closed;
       expect(site.relay.resets['to-client']).to.equal(0);
     });
+
+    for (const draining of [false, true]) {
+      it(`has nothing to reset once a request with close is answered, though one came after it (${draining ? 'draining' : 'open'})`, async () => {
+        const site = await Site.open({ tls, options: { drain: { linger: 200 } } });
+        const client = await site.connect();
+        const connection = await site.connection();
+        const last = encodeRequest({ path: '/park', headers: { connection: 'close' } });
+        client.write(Buffer.concat([last, encodeRequest({ path: '/second' })]), ['GET']);
+        const res = await site.parked('/park');
+        await turns();
+        const drained = draining ? gracefulShutdown(connection) : undefined;
+        res.end('first');
+        expect((await client.response()).text).to.equal('first');
+        expect(await client.ended()).to.equal('fin');
+        // With a request in flight it would end in a RST.
+        expect([connection.state, connection.active]).to.deep.equal(['lingering', 0]);
+        client.end();
+        await connection.closed;
+        expect([connection.served, site.handled]).to.deep.equal([1, ['/park']]);
+        if (drained !== undefined) expect(counters(await drained)).to.deep.equal({ served: 1, malformed: 1 });
+      });
+    }
 
     it('counts requests that come after its FIN, and answers none of them', async () => {
       const site = await Site.open({ tls });
