@@ -23,7 +23,7 @@ import { markFormattedHead } from './mark.js';
 import type { H1Settings } from './options.js';
 import { HEAD_TOO_LARGE, REQUEST_TIMEOUT, refusal, refusalFor, requestTimeoutError } from './refusal.js';
 import { type Awaited, type Timed, Timeouts } from './timeouts.js';
-import { Upgrade } from './upgrade.js';
+import { forwardDrain, Upgrade } from './upgrade.js';
 import { joinSmallWrites } from './writes.js';
 
 /** What all HTTP/1.1 connections of a server share. */
@@ -382,9 +382,12 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   /** The connection stops being HTTP: node:http reads no further. */
   upgrade(event: 'upgrade' | 'connect', req: IncomingMessage, stream: Duplex, head: Buffer): void {
     const startedAt = this.#headBeganAt || now();
+    const answering = (): ServerResponse | undefined => this.#unanswered[0]?.res;
     this.#headBeganAt = 0;
     if (this.#isLate) {
       this.#countLate();
+      discardBody(req);
+      forwardDrain(this.#socket, answering);
       this.#socket.resume();
       return;
     }
@@ -392,7 +395,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     this.#connection.began(req.headers.host);
     this.#upgrade = new Upgrade(req, startedAt, () => this.#handOver(event, req, stream, head));
     if (this.#unanswered.length === 0) this.#upgrade.turn();
-    else this.#upgrade.waitFor(this.#socket, () => this.#unanswered[0]?.res);
+    else this.#upgrade.waitFor(this.#socket, answering);
   }
 
   #handOver(event: 'upgrade' | 'connect', req: IncomingMessage, stream: Duplex, head: Buffer): void {

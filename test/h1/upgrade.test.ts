@@ -159,6 +159,43 @@ for (const { name, tls } of TRANSPORTS) {
       await connection.closed;
     });
 
+    for (const [what, late] of [
+      ['an upgrade', upgrade],
+      ['CONNECT', encodeRequest({ method: 'CONNECT', path: 'a:1' })],
+    ] as const) {
+      it(`lets the last answer go on when ${what} comes behind it`, async () => {
+        const site = await Site.open({ tls, delayMs: 0, bufferBytes: 65_536 });
+        site.server.on('upgrade', (_req, socket: Duplex) => socket.end(SWITCH));
+        const client = await site.connect();
+        client.request({ path: '/park' });
+        const res = await site.parked('/park');
+        const drained = gracefulShutdown(await site.connection());
+        res.flushHeaders();
+        await client.head();
+        client.transport.socket.pause();
+        const chunk = Buffer.alloc(65_536, 'a');
+        let sent = 0;
+        const send = (): void => {
+          while (sent < 400) {
+            sent++;
+            if (!res.write(chunk)) {
+              res.once('drain', send);
+              return;
+            }
+          }
+          res.end();
+        };
+        send();
+        await delay(50);
+        client.transport.write(late);
+        await delay(50);
+        client.transport.socket.resume();
+        expect((await client.response()).body.length).to.equal(400 * chunk.length);
+        client.end();
+        expect(counters(await drained)).to.deep.equal({ served: 1, unserved: 1 });
+      });
+    }
+
     it('treats an upgrade that nobody listens for as an ordinary request', async () => {
       const site = await Site.open({ tls });
       const client = await site.connect();
