@@ -2,7 +2,7 @@
  * Stops reading from a client that pipelines more requests than wait for their turn. node:http reads on whenever a
  * handler reads its request or an answer has gone out, so holding has to be repeated each time.
  */
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 
 export class Backlog {
   readonly #socket: Socket;
@@ -36,5 +36,15 @@ export class Backlog {
     if (!this.#held) return;
     this.#held = false;
     this.#socket.resume();
+  }
+
+  /**
+   * The connection is no longer HTTP: what comes next waits in the socket for the application. Reading that was stopped,
+   * here or by node:http behind an answer that nobody reads, is begun by hand: the listener that would do so has gone
+   * with the parser, and the stream believes that it is reading.
+   */
+  letGo(): void {
+    this.#held = false;
+    if (this.#socket instanceof Socket) this.#socket._read(0);
   }
 }

@@ -384,6 +384,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     const startedAt = this.#headBeganAt || now();
     const answering = (): ServerResponse | undefined => this.#unanswered[0]?.res;
     this.#headBeganAt = 0;
+    this.#backlog.letGo();
     if (this.#isLate) {
       this.#countLate();
       discardBody(req);
