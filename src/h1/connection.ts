@@ -349,6 +349,8 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   isLast(exchange: Exchange): boolean {
     return (
       this.#state === 'announced' &&
+      // What node:http answers by itself it answers while it parses: what came along behind it isn't known yet.
+      exchange.delivered !== undefined &&
       this.#headBeganAt === 0 &&
       this.#upgrade === undefined &&
       this.#afterAnswers === undefined &&
