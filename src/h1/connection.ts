@@ -225,6 +225,8 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   // ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────
 
   headBegan(): void {
+    // What won't be answered isn't timed either.
+    if (this.#isLate) return;
     this.#headBeganAt = now();
     if (!this.over) this.#timeouts.requestBegan(this.#headBeganAt);
   }

@@ -167,6 +167,23 @@ for (const { name, tls } of TRANSPORTS) {
       expect(site.handled).to.deep.equal(['/park']);
     });
 
+    it('does not time a head that comes after the last answer has begun', async () => {
+      const site = await Site.open({ tls, options: { h1: { headersTimeout: 40, bodyTimeout: 80 } } });
+      const client = await site.connect();
+      client.request({ path: '/park' });
+      const res = await site.parked('/park');
+      const drained = gracefulShutdown(await site.connection(), { linger: 100 });
+      res.write('begun');
+      await client.head();
+      client.write('GET /late HTTP/1.1\r\nHos');
+      await delay(200);
+      res.end();
+      await client.response();
+      client.end();
+      expect(counters(await drained)).to.deep.equal({ served: 1 });
+      expect(site.server.limits.headersTimeout).to.equal(0);
+    });
+
     it("tells a 'clientError' listener instead, as node:http does", async () => {
       const site = await open({ headersTimeout: 60 });
       site.server.on('clientError', (error: Error & { code?: string }, socket) => {
