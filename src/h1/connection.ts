@@ -17,7 +17,7 @@ import { LingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
 import { advertiseKeepAlive, bytesTaken, cutBody, discardBody, onMessageBegin, sendHead } from '../node-internals.js';
-import { Backlog } from './backlog.js';
+import { Backlog, type Reader } from './backlog.js';
 import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exchange.js';
 import { markFormattedHead } from './mark.js';
 import type { H1Settings } from './options.js';
@@ -82,7 +82,7 @@ function next(driver: H1Connection): void {
   driver.next();
 }
 
-export class H1Connection implements Driver, ExchangeOwner, Timed {
+export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   readonly protocol = 'http/1.1';
   readonly rtt = undefined;
   readonly #connection: LiveConnection;
@@ -125,7 +125,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     socket.allowHalfOpen = true;
     socket.destroySoon = onDestroySoon;
     joinSmallWrites(socket);
-    this.#backlog = new Backlog(socket);
+    this.#backlog = new Backlog(socket, this);
     this.#timeouts = new Timeouts(this, context.settings);
     this.#timeouts.reconsider();
   }
@@ -165,7 +165,10 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
 
   get awaited(): Awaited {
     if (this.#backlog.held) return { what: 'answer' };
-    if (this.#headBeganAt > 0) return { what: 'head', since: this.#headBeganAt };
+    if (this.#headBeganAt > 0) {
+      // Behind an answer that the client doesn't read, node:http doesn't read either.
+      return this.#socket.isPaused() ? { what: 'answer' } : { what: 'head', since: this.#headBeganAt };
+    }
     const exchange = this.#unanswered.at(-1);
     if (exchange !== undefined) {
       if (exchange.req.complete || exchange.res.headersSent || exchange.awaitsContinue) return { what: 'answer' };
@@ -228,6 +231,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     // What won't be answered isn't timed either.
     if (this.#isLate) return;
     this.#headBeganAt = now();
+    if (this.#socket.isPaused()) this.#backlog.watch();
     if (!this.over) this.#timeouts.requestBegan(this.#headBeganAt);
   }
 
@@ -301,7 +305,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     const at = now();
     this.#unanswered.shift();
     this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed', at);
-    if (this.#backlog.held && this.#unanswered.length <= MAX_PIPELINED / 2) this.#readOn();
+    if (this.#backlog.held && this.#unanswered.length <= MAX_PIPELINED / 2) this.#backlog.release();
     if (!exchange.req.complete) this.#awaitTail(exchange.req);
     if (this.#unanswered.length > 0 || this.#upgrade !== undefined || this.#afterAnswers !== undefined) {
       // node:http gives the socket to the next response first.
@@ -313,8 +317,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   }
 
   /** A head that had begun when reading was stopped is timed from now on. */
-  #readOn(): void {
-    this.#backlog.release();
+  readsOn(): void {
     if (this.#headBeganAt > 0) this.headBegan();
   }
 
