@@ -21,7 +21,7 @@ type SocketInternals = {
   _httpMessage?: ServerResponse | null;
   _handle?: { readonly bytesWritten?: unknown; readonly writeQueueSize?: unknown; readonly reset?: unknown } | null;
 };
-type ServerInternals = { httpAllowHalfOpen?: boolean };
+type ServerInternals = { httpAllowHalfOpen?: boolean; keepAlive?: boolean };
 type RequestInternals = { _dump?: () => void };
 type ResponseInternals = {
   _keepAliveTimeout?: number;
@@ -64,6 +64,11 @@ export function resetAndDestroy(socket: Socket): void {
 /** Lets a client that half-closes get its answers all the same. */
 export function allowHalfOpenRequests(server: NetServer): void {
   (server as unknown as ServerInternals).httpAllowHalfOpen = true;
+}
+
+/** Whether a server turns on TCP keep-alive for its sockets by itself. */
+export function keepsAlive(server: NetServer): boolean {
+  return (server as unknown as ServerInternals).keepAlive === true;
 }
 
 /** Calls `listener(socket)` when the first byte of a request's head has been parsed. The listener must be shared: it is set on a pooled parser. */
@@ -258,6 +263,7 @@ function missingInternals(): string[] {
     need(hooked, 'OutgoingMessage._storeHeader called for each head');
   });
   need('httpAllowHalfOpen' in server, 'http.Server.httpAllowHalfOpen');
+  need('keepAlive' in server, 'net.Server.keepAlive');
   need(typeof responseClassOf(server) === 'function', "http.Server's class of responses");
   // What makes a server list its connections; closing it stops the timer that looks at them.
   server.emit('listening');
