@@ -17,9 +17,14 @@ interface HttpParser {
 
 type SocketInternals = {
   parser?: HttpParser | null;
-  _parent?: Socket;
+  _parent?: Socket | null;
   _httpMessage?: ServerResponse | null;
-  _handle?: { readonly bytesWritten?: unknown; readonly writeQueueSize?: unknown; readonly reset?: unknown } | null;
+  _handle?: {
+    readonly bytesWritten?: unknown;
+    readonly writeQueueSize?: unknown;
+    readonly reset?: unknown;
+    readonly _parentWrap?: { readonly stream?: Socket };
+  } | null;
 };
 type ServerInternals = { httpAllowHalfOpen?: boolean; keepAlive?: boolean };
 type RequestInternals = { _dump?: () => void };
@@ -39,7 +44,13 @@ export type StoreHeader = (this: ServerResponse, firstLine: string, headers: unk
 
 /** The TCP socket under a TLS socket. */
 export function rawSocketOf(socket: TLSSocket): Socket | undefined {
-  return (socket as unknown as SocketInternals)._parent;
+  return (socket as unknown as SocketInternals)._parent ?? undefined;
+}
+
+/** What a TLS socket was made of: the TCP socket, or a duplex, around which Node has put a socket of its own. */
+export function underTls(socket: TLSSocket): Socket | undefined {
+  const { _parent, _handle } = socket as unknown as SocketInternals;
+  return _parent ?? _handle?._parentWrap?.stream;
 }
 
 /**
@@ -286,9 +297,10 @@ function missingInternals(): string[] {
   need(answered, "http.Server's 'connection' event");
   wire.destroy();
   server.close();
-  const underTls = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
-  const tlsSocket = new TLSSocket(underTls as Socket, { isServer: true });
+  const duplex = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
+  const tlsSocket = new TLSSocket(duplex as Socket, { isServer: true });
   need((tlsSocket as unknown as SocketInternals)._parent !== undefined, 'TLSSocket._parent');
+  need((underTls(tlsSocket) as Duplex | undefined) === duplex, 'TLSSocket._handle._parentWrap.stream');
   tlsSocket.destroy();
   return missing;
 }
