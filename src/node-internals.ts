@@ -168,6 +168,11 @@ export function silence(res: ServerResponse): void {
   res.assignSocket = swallow as unknown as ServerResponse['assignSocket'];
 }
 
+/** Whether it was silenced. */
+export function isSilenced(res: ServerResponse): boolean {
+  return (res as unknown as ResponseInternals)._writeRaw === swallow;
+}
+
 /** Makes responses, as a server's own class does. */
 export type ResponseClass = new (req: IncomingMessage, options?: object) => ServerResponse;
 

@@ -2,7 +2,8 @@
  * What is no valid request on an HTTP/1.1 connection, with and without a drain: refused as Node's strict parser refuses
  * it, after everything received before has been answered.
  */
-import type { IncomingMessage } from 'node:http';
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { expect } from 'chai';
 import { type Connection, connectionOf, gracefulShutdown } from '../../src/index.js';
@@ -188,6 +189,25 @@ describe('malformed HTTP/1.1 requests', () => {
       });
     }
   }
+
+  it('lingers after a refusal though the handler begins an answer and fails', async () => {
+    const site = await Site.open({ tls: false, options: { drain: { linger: 200 } } }, () => {});
+    site.server.on('request', async (req: IncomingMessage, res: ServerResponse) => {
+      await collect(req).catch((error) => {
+        res.writeHead(500).write('begun');
+        throw error;
+      });
+    });
+    const failed = once(site.server, 'handlerError');
+    const client = await site.connect();
+    const connection = await site.connection();
+    client.write('POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n', ['POST']);
+    await failed;
+    expect((await client.response()).status).to.equal(400);
+    expect(await client.ended()).to.equal('fin');
+    await delay(20);
+    expect(connection.state).to.equal('lingering');
+  });
 
   it('sends nothing more after an answer that came before its broken body', async () => {
     const site = await Site.open({ tls: false });
