@@ -9,7 +9,7 @@ import { claimSocket, connectionOfSocket, type LiveConnection, type Protocol } f
 import { Alarm, now } from './core/timing.js';
 import type { Forwarding } from './forward.js';
 import { h1ConnectionOf } from './h1/connection.js';
-import { rawSocketOf } from './node-internals.js';
+import { underTls } from './node-internals.js';
 import { type ServerSettings, tlsMaterialError } from './options.js';
 import { overrideRemoteEnd, readProxyHeader } from './proxy-header.js';
 import { sniffProtocol } from './sniff.js';
@@ -81,7 +81,7 @@ export class Handshakes {
   #createTls(settings: ServerSettings, events: EventEmitter, forwarding: Forwarding): TlsServer {
     const tls = tlsServer(settings);
     tls.on('secureConnection', (socket) => {
-      const connection = connectionOfSocket(rawSocketOf(socket));
+      const connection = connectionOfSocket(underTls(socket));
       if (connection === undefined) {
         socket.destroy();
         return;
@@ -92,12 +92,12 @@ export class Handshakes {
     });
     // Node only tells; without this a stalled or failed handshake would keep its descriptor.
     tls.on('tlsClientError', (error: NodeJS.ErrnoException, socket: TLSSocket) => {
-      const raw = rawSocketOf(socket);
+      const raw = underTls(socket);
       const connection = connectionOfSocket(raw);
       // OpenSSL's failure has taken the socket's addresses; its connection still knows them.
       if (connection !== undefined) claimSocket(socket, connection);
       // A balancer's TCP probe connects and leaves without a byte: no error.
-      if (raw === undefined || raw.bytesRead > 0) events.emit('tlsClientError', error, socket);
+      if (raw?.bytesRead !== 0) events.emit('tlsClientError', error, socket);
       if (error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT') connection?.limited('handshakeTimeout');
       else if (raw !== undefined && raw.bytesRead > 0) connection?.limited('handshakeErrors');
       socket.destroy();

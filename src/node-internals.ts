@@ -17,11 +17,16 @@ interface HttpParser {
 
 type SocketInternals = {
   parser?: HttpParser | null;
-  _parent?: Socket;
+  _parent?: Socket | null;
   _httpMessage?: ServerResponse | null;
-  _handle?: { readonly bytesWritten?: unknown; readonly writeQueueSize?: unknown } | null;
+  _handle?: {
+    readonly bytesWritten?: unknown;
+    readonly writeQueueSize?: unknown;
+    readonly reset?: unknown;
+    readonly _parentWrap?: { readonly stream?: Socket };
+  } | null;
 };
-type ServerInternals = { httpAllowHalfOpen?: boolean };
+type ServerInternals = { httpAllowHalfOpen?: boolean; keepAlive?: boolean };
 type RequestInternals = { _dump?: () => void };
 type ResponseInternals = {
   _keepAliveTimeout?: number;
@@ -39,7 +44,13 @@ export type StoreHeader = (this: ServerResponse, firstLine: string, headers: unk
 
 /** The TCP socket under a TLS socket. */
 export function rawSocketOf(socket: TLSSocket): Socket | undefined {
-  return (socket as unknown as SocketInternals)._parent;
+  return (socket as unknown as SocketInternals)._parent ?? undefined;
+}
+
+/** What a TLS socket was made of: the TCP socket, or a duplex, around which Node has put a socket of its own. */
+export function underTls(socket: TLSSocket): Socket | undefined {
+  const { _parent, _handle } = socket as unknown as SocketInternals;
+  return _parent ?? _handle?._parentWrap?.stream;
 }
 
 /**
@@ -53,9 +64,22 @@ export function bytesTaken(socket: Socket): number {
   return raw.bytesWritten - raw.writableLength;
 }
 
+/** Closes a socket with a RST. A Unix socket or a mere duplex has none, and for the first Node throws: they just close. */
+export function resetAndDestroy(socket: Socket): void {
+  const { _handle } = socket as unknown as SocketInternals;
+  const resets = typeof socket.resetAndDestroy === 'function' && (!_handle || typeof _handle.reset === 'function');
+  if (resets) socket.resetAndDestroy();
+  else socket.destroy();
+}
+
 /** Lets a client that half-closes get its answers all the same. */
 export function allowHalfOpenRequests(server: NetServer): void {
   (server as unknown as ServerInternals).httpAllowHalfOpen = true;
+}
+
+/** Whether a server turns on TCP keep-alive for its sockets by itself. */
+export function keepsAlive(server: NetServer): boolean {
+  return (server as unknown as ServerInternals).keepAlive === true;
 }
 
 /** Calls `listener(socket)` when the first byte of a request's head has been parsed. The listener must be shared: it is set on a pooled parser. */
@@ -142,6 +166,11 @@ function swallow(): boolean {
 export function silence(res: ServerResponse): void {
   (res as unknown as ResponseInternals)._writeRaw = swallow;
   res.assignSocket = swallow as unknown as ServerResponse['assignSocket'];
+}
+
+/** Whether it was silenced. */
+export function isSilenced(res: ServerResponse): boolean {
+  return (res as unknown as ResponseInternals)._writeRaw === swallow;
 }
 
 /** Makes responses, as a server's own class does. */
@@ -250,6 +279,7 @@ function missingInternals(): string[] {
     need(hooked, 'OutgoingMessage._storeHeader called for each head');
   });
   need('httpAllowHalfOpen' in server, 'http.Server.httpAllowHalfOpen');
+  need('keepAlive' in server, 'net.Server.keepAlive');
   need(typeof responseClassOf(server) === 'function', "http.Server's class of responses");
   // What makes a server list its connections; closing it stops the timer that looks at them.
   server.emit('listening');
@@ -272,9 +302,10 @@ function missingInternals(): string[] {
   need(answered, "http.Server's 'connection' event");
   wire.destroy();
   server.close();
-  const underTls = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
-  const tlsSocket = new TLSSocket(underTls as Socket, { isServer: true });
+  const duplex = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
+  const tlsSocket = new TLSSocket(duplex as Socket, { isServer: true });
   need((tlsSocket as unknown as SocketInternals)._parent !== undefined, 'TLSSocket._parent');
+  need((underTls(tlsSocket) as Duplex | undefined) === duplex, 'TLSSocket._handle._parentWrap.stream');
   tlsSocket.destroy();
   return missing;
 }

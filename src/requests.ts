@@ -10,6 +10,7 @@ import type { Duplex } from 'node:stream';
 import type { LiveConnection } from './core/connection.js';
 import type { RequestEvent, RequestHost } from './core/host.js';
 import { beginHandling, endHandling } from './core/self-wait.js';
+import { isSilenced } from './node-internals.js';
 
 /** The type of the async resource that every request runs in. */
 const RESOURCE = 'LASTCALLREQUEST';
@@ -110,7 +111,8 @@ export class Application implements RequestHost {
   /** A handler failed: its client gets a 500, or an answer that is visibly cut; the process goes on. */
   #failed(connection: LiveConnection, error: unknown, req: IncomingMessage, res: ServerResponse): void {
     this.#report(error, req, res);
-    if (res.writableEnded || res.destroyed) return;
+    // Of a request that was refused meanwhile the client has its answer.
+    if (res.writableEnded || res.destroyed || isSilenced(res)) return;
     if (!res.headersSent) {
       for (const name of res.getHeaderNames()) res.removeHeader(name);
       res.writeHead(500, { 'content-type': 'text/plain' }).end('Internal Server Error\n');

@@ -15,6 +15,7 @@ import { attachBuiltin, type BuiltinH2Connection, builtinOf } from '../h2/builti
 import { closeIfSilent } from '../handshake.js';
 import {
   isParsed,
+  keepsAlive,
   type ParsedSocket,
   parsedSocketsOf,
   rawSocketOf,
@@ -22,6 +23,9 @@ import {
   socketUnder,
 } from '../node-internals.js';
 import { type AdoptableServer, isTls } from './options.js';
+
+/** As on lastcall's own server: ms without a byte until TCP asks whether the peer is still there. */
+const KEEP_ALIVE_DELAY = 60_000;
 
 export class Intake {
   readonly #server: AdoptableServer;
@@ -96,6 +100,8 @@ export class Intake {
     const connection = new LiveConnection(raw, isTls(this.#server));
     connection.drainDefaults = this.#drain;
     connection.observer = this.#recycler?.watch(connection);
+    // Half-open as its connections are now, a client that has gone looks like one that waits for its answer.
+    if (!keepsAlive(this.#server)) raw.setKeepAlive(true, KEEP_ALIVE_DELAY);
     this.#connections.add(connection);
     return connection;
   }

@@ -232,6 +232,9 @@ const adopted = new WeakMap<NetServer, AdoptedServer>();
  * - `headersTimeout` and `requestTimeout` are kept to the moment instead of looked at every 30 s.
  * - Once a connection has had `maxRequestsPerSocket` requests it is drained; the property reads 0.
  * - Pipelined requests reach the application one at a time.
+ * - A client that has half-closed its HTTP/1.1 connection still gets its answers: `req` and `res` close with the
+ *   connection, not with the client's FIN. Clients that are gone are found by TCP keep-alive, after 60 s unless the
+ *   server's own `keepAlive` option says otherwise.
  * - `close()` is `shutdown` without a timeout, and with at most a second for idle connections to bring one more request;
  *   `closeIdleConnections()` drains them, `closeAllConnections()` destroys all that are known.
  *

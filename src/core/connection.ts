@@ -4,6 +4,7 @@
  */
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { resetAndDestroy } from '../node-internals.js';
 import { Authorities } from './authorities.js';
 import type { DrainTerms, Driver } from './driver.js';
 import type { Limit, LimitCounts } from './limits.js';
@@ -125,7 +126,7 @@ export class LiveConnection implements Connection {
   /** What its drains take from its server's `drain` option. */
   drainDefaults: DrainOptions = {};
 
-  /** The accepted TCP socket: the only one that can be reset. */
+  /** The accepted socket, TCP as a rule: the only one that can be reset. */
   readonly #raw: Socket;
   #tags: Map<string, string> | undefined;
   #overrideEnd: ((socket: Socket) => void) | undefined;
@@ -331,7 +332,7 @@ export class LiveConnection implements Connection {
    */
   reset(error?: Error, cut = this.active > 0): void {
     if (this.#state === 'closed') return;
-    if (cut && !this.#raw.destroyed && !this.#finPending) this.#raw.resetAndDestroy();
+    if (cut && !this.#raw.destroyed && !this.#finPending) resetAndDestroy(this.#raw);
     this.#socket.destroy(error);
   }
 

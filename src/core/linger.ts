@@ -26,6 +26,7 @@ export interface LingerLimits {
 export class LingeringClose {
   readonly over: Promise<void>;
   readonly #socket: Socket;
+  readonly #readOn: () => boolean;
   readonly #alarm = new Alarm(() => this.#listen());
   #resolve: () => void = () => {};
   #linger: number;
@@ -33,8 +34,10 @@ export class LingeringClose {
   #bytesRead: number;
   #silentSince = now();
 
-  constructor(socket: Socket, { linger, lingerMax }: LingerLimits) {
+  /** @param readOn called when the peer has been silent for too long: true if the socket wasn't flowing, and is again */
+  constructor(socket: Socket, { linger, lingerMax }: LingerLimits, readOn = (): boolean => false) {
     this.#socket = socket;
+    this.#readOn = readOn;
     this.#linger = linger;
     this.#until = this.#silentSince + lingerMax;
     this.#bytesRead = socket.bytesRead;
@@ -62,6 +65,7 @@ export class LingeringClose {
       this.#bytesRead = bytesRead;
       this.#silentSince = now();
     }
+    if (now() >= this.#silentSince + this.#linger && this.#readOn()) this.#silentSince = now();
     if (now() >= Math.min(this.#silentSince + this.#linger, this.#until)) this.#end();
     else this.#wait();
   }

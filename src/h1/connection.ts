@@ -16,14 +16,14 @@ import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { LingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
-import { advertiseKeepAlive, bytesTaken, discardBody, onMessageBegin, sendHead } from '../node-internals.js';
-import { Backlog } from './backlog.js';
+import { advertiseKeepAlive, bytesTaken, cutBody, discardBody, onMessageBegin, sendHead } from '../node-internals.js';
+import { Backlog, type Reader } from './backlog.js';
 import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exchange.js';
 import { markFormattedHead } from './mark.js';
 import type { H1Settings } from './options.js';
 import { HEAD_TOO_LARGE, REQUEST_TIMEOUT, refusal, refusalFor, requestTimeoutError } from './refusal.js';
 import { type Awaited, type Timed, Timeouts } from './timeouts.js';
-import { Upgrade } from './upgrade.js';
+import { forwardDrain, Upgrade } from './upgrade.js';
 import { joinSmallWrites } from './writes.js';
 
 /** What all HTTP/1.1 connections of a server share. */
@@ -82,7 +82,7 @@ function next(driver: H1Connection): void {
   driver.next();
 }
 
-export class H1Connection implements Driver, ExchangeOwner, Timed {
+export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   readonly protocol = 'http/1.1';
   readonly rtt = undefined;
   readonly smoothedRtt = undefined;
@@ -129,7 +129,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     socket.allowHalfOpen = true;
     socket.destroySoon = onDestroySoon;
     joinSmallWrites(socket);
-    this.#backlog = new Backlog(socket);
+    this.#backlog = new Backlog(socket, this);
     this.#timeouts = new Timeouts(this, context.settings);
     this.#timeouts.reconsider();
   }
@@ -169,7 +169,10 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
 
   get awaited(): Awaited {
     if (this.#backlog.held) return { what: 'answer' };
-    if (this.#headBeganAt > 0) return { what: 'head', since: this.#headBeganAt };
+    if (this.#headBeganAt > 0) {
+      // Behind an answer that the client doesn't read, node:http doesn't read either.
+      return this.#socket.isPaused() ? { what: 'answer' } : { what: 'head', since: this.#headBeganAt };
+    }
     const exchange = this.#unanswered.at(-1);
     if (exchange !== undefined) {
       if (exchange.req.complete || exchange.res.headersSent || exchange.awaitsContinue) return { what: 'answer' };
@@ -229,7 +232,10 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   // ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────
 
   headBegan(): void {
+    // What won't be answered isn't timed either.
+    if (this.#isLate) return;
     this.#headBeganAt = now();
+    if (this.#socket.isPaused()) this.#backlog.watch();
     if (!this.over) this.#timeouts.requestBegan(this.#headBeganAt);
   }
 
@@ -303,7 +309,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     const at = now();
     this.#unanswered.shift();
     this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed', at);
-    if (this.#backlog.held && this.#unanswered.length <= MAX_PIPELINED / 2) this.#readOn();
+    if (this.#backlog.held && this.#unanswered.length <= MAX_PIPELINED / 2) this.#backlog.release();
     if (!exchange.req.complete) this.#awaitTail(exchange.req);
     if (this.#unanswered.length > 0 || this.#upgrade !== undefined || this.#afterAnswers !== undefined) {
       // node:http gives the socket to the next response first.
@@ -311,12 +317,11 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
       return;
     }
     this.#idleSince = at;
-    if (this.#state === 'announced') this.#timeouts.reconsider();
+    this.#timeouts.idle(this.#idleUntil);
   }
 
   /** A head that had begun when reading was stopped is timed from now on. */
-  #readOn(): void {
-    this.#backlog.release();
+  readsOn(): void {
     if (this.#headBeganAt > 0) this.headBegan();
   }
 
@@ -345,7 +350,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
       if (this.#tail !== req) return;
       this.#tail = undefined;
       this.#idleSince = now();
-      if (this.#state === 'announced') this.#timeouts.reconsider();
+      this.#timeouts.idle(this.#idleUntil);
     });
     this.#timeouts.reconsider();
   }
@@ -353,6 +358,8 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   isLast(exchange: Exchange): boolean {
     return (
       this.#state === 'announced' &&
+      // What node:http answers by itself it answers while it parses: what came along behind it isn't known yet.
+      exchange.delivered !== undefined &&
       this.#headBeganAt === 0 &&
       this.#upgrade === undefined &&
       this.#afterAnswers === undefined &&
@@ -377,6 +384,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     }
     if (this.#upgrade !== undefined) this.#connection.ended('unserved');
     this.#upgrade = undefined;
+    this.#refused();
     this.#end();
   }
 
@@ -385,9 +393,13 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
   /** The connection stops being HTTP: node:http reads no further. */
   upgrade(event: 'upgrade' | 'connect', req: IncomingMessage, stream: Duplex, head: Buffer): void {
     const startedAt = this.#headBeganAt || now();
+    const answering = (): ServerResponse | undefined => this.#unanswered[0]?.res;
     this.#headBeganAt = 0;
+    this.#backlog.letGo();
     if (this.#isLate) {
       this.#countLate();
+      discardBody(req);
+      forwardDrain(this.#socket, answering);
       this.#socket.resume();
       return;
     }
@@ -395,7 +407,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     this.#connection.began(req.headers.host);
     this.#upgrade = new Upgrade(req, startedAt, () => this.#handOver(event, req, stream, head));
     if (this.#unanswered.length === 0) this.#upgrade.turn();
-    else this.#upgrade.waitFor(this.#socket, () => this.#unanswered[0]?.res);
+    else this.#upgrade.waitFor(this.#socket, answering);
   }
 
   #handOver(event: 'upgrade' | 'connect', req: IncomingMessage, stream: Duplex, head: Buffer): void {
@@ -422,7 +434,7 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
     const broken = this.#headBeganAt === 0 && last?.req.complete === false ? last : undefined;
     if (status === undefined) this.#transportFailed(error);
     else if (this.#state !== 'committed') this.#refuse(error, status, broken);
-    else if (broken !== undefined && isRead(broken.req)) this.#connection.reset();
+    else if (broken !== undefined) this.#breakOff(broken);
   }
 
   #transportFailed(error: Error): void {
@@ -452,13 +464,17 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
       else this.#socket.once('finish', () => this.#end());
       return;
     }
-    // A handler that reads this body would wait for the rest for ever.
-    if (broken !== undefined && answerBegan && broken === this.#unanswered[0] && isRead(broken.req)) {
-      this.#connection.reset();
-      return;
+    if (broken !== undefined) {
+      if (answerBegan) this.#breakOff(broken);
+      else broken.abandon();
     }
-    if (broken !== undefined && !answerBegan) broken.abandon();
     if (this.#unanswered.length === 0) this.#afterAnswers();
+  }
+
+  /** The rest of a body won't come, and its answer has begun: a handler that reads it, now or later, must not wait. */
+  #breakOff({ req }: Exchange): void {
+    if (isRead(req)) this.#connection.reset();
+    else cutBody(req);
   }
 
   #refused(): void {
@@ -522,10 +538,21 @@ export class H1Connection implements Driver, ExchangeOwner, Timed {
       this.#timeouts.stop();
       this.#backlog.release();
       this.#socket.resume();
-      this.#lingering = new LingeringClose(this.#socket, this.#terms ?? this.#context.recycling);
+      const limits = this.#terms ?? this.#context.recycling;
+      this.#lingering = new LingeringClose(this.#socket, limits, () => this.#discardTail());
       this.#socket.end = onEndAgain;
     }
     return this.#lingering.over;
+  }
+
+  /** A handler that doesn't read on holds up the client, and has had as long as a silent one. */
+  #discardTail(): boolean {
+    const tail = this.#tail;
+    if (tail?.complete !== false || !this.#socket.isPaused()) return false;
+    cutBody(tail);
+    discardBody(tail);
+    this.#socket.resume();
+    return true;
   }
 
   cut(): Promise<void> {

@@ -70,6 +70,11 @@ export class Timeouts {
     if (!connection.over) this.#alarm.atMost(this.#nextLook(connection.awaited, now()));
   }
 
+  /** The connection is idle, and may be until then; a look while it wasn't has asked for none at that time. */
+  idle(until: number): void {
+    if (until < this.#alarm.at && !this.#connection.over) this.#alarm.set(until);
+  }
+
   stop(): void {
     this.#alarm.clear();
   }

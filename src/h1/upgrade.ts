@@ -19,20 +19,30 @@ export class Upgrade {
     this.turn = handOver;
   }
 
-  /**
-   * node:http has let go of the socket already: what it did for the answers that are still to be written is done here.
-   *
-   * @param answering the response that is being written
-   */
+  /** Answers before it are still to be written. */
   waitFor(socket: Socket, answering: () => ServerResponse | undefined): void {
-    const onDrain = (): void => {
-      answering()?.emit('drain');
-    };
-    socket.on('drain', onDrain);
+    const stop = forwardDrain(socket, answering);
     const handOver = AsyncResource.bind(this.turn);
     this.turn = () => {
-      socket.off('drain', onDrain);
+      stop();
       handOver();
     };
   }
+}
+
+/**
+ * With the request that upgrades node:http has let go of the socket: what it did for the answers that are still to be
+ * written is done here.
+ *
+ * @param answering the response that is being written
+ * @returns ends it
+ */
+export function forwardDrain(socket: Socket, answering: () => ServerResponse | undefined): () => void {
+  const onDrain = (): void => {
+    answering()?.emit('drain');
+  };
+  socket.on('drain', onDrain);
+  return () => {
+    socket.off('drain', onDrain);
+  };
 }

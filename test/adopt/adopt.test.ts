@@ -1,6 +1,7 @@
 /** What adopt takes, and what an adopted server goes on doing as before, or does better. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { EventEmitter, once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createServer as createHttpServer, type IncomingMessage, request, ServerResponse } from 'node:http';
 import { createServer as createHttp2Server } from 'node:http2';
 import { type AddressInfo, createServer as createNetServer } from 'node:net';
@@ -14,6 +15,17 @@ import { eventually, silentClient, thrown } from '../server/support.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
 import { AdoptedServers, Application, H1_SERVERS, h1Server, h2Server } from './support.js';
+
+/** ms until the kernel sends its next keep-alive probe on a connection of the loopback, as proc(5) has it. */
+function keepAliveTimer(from: number, to: number): number | undefined {
+  const end = (port: number): string => `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  const lines = readFileSync('/proc/net/tcp', 'utf8').split('\n');
+  const fields = lines.map((line) => line.trim().split(/\s+/));
+  const [, , , , , timer = ''] =
+    fields.find(([, local, peer]) => local?.endsWith(end(from)) && peer?.endsWith(end(to))) ?? [];
+  const [kind, left = ''] = timer.split(':');
+  return kind === '02' ? Number.parseInt(left, 16) * 10 : undefined;
+}
 
 describe('adopt', () => {
   const refused: [name: string, server: unknown, message: RegExp][] = [
@@ -97,6 +109,33 @@ for (const kind of H1_SERVERS) {
       const client = await H1Client.connect({ port, tls });
       expect((await client.fetch()).header('keep-alive')).to.equal(undefined);
       expect(await client.ended()).to.equal('fin');
+      client.destroy();
+    });
+
+    it('drains an idle connection when keepAlive.hold is over since an answer that took longer', async () => {
+      const app = new Application();
+      const server = await h1Server(kind, app.listener);
+      const { port } = await servers.start(server, { keepAlive: { advertise: 0, hold: 60 } });
+      const client = await H1Client.connect({ port, tls });
+      client.request({ path: '/held' });
+      const res = await app.held();
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      res.end();
+      expect(await client.ended()).to.equal('fin');
+      client.destroy();
+    });
+
+    it('answers a client that has half-closed, and has TCP look for those that are gone', async () => {
+      const app = new Application();
+      const { port } = await servers.start(await h1Server(kind, app.listener));
+      const client = await H1Client.connect({ port, tls });
+      client.request({ path: '/held' });
+      const res = await app.held();
+      client.end();
+      await eventually(() => keepAliveTimer(port, client.transport.localPort) !== undefined, 'a keep-alive timer');
+      expect(keepAliveTimer(port, client.transport.localPort)).to.be.within(50_000, 60_000);
+      res.end('all the same');
+      expect((await client.response()).text).to.equal('all the same');
       client.destroy();
     });
 
@@ -340,6 +379,16 @@ for (const kind of H1_SERVERS) {
 
 describe('an adopted server of node:http', () => {
   const servers = new AdoptedServers();
+
+  it('leaves the TCP keep-alive of a server as it is, where it has one', async () => {
+    const options = { keepAlive: true, keepAliveInitialDelay: 20_000 };
+    const { port } = await servers.start(createHttpServer(options, new Application().listener));
+    const client = await H1Client.connect({ port, tls: false });
+    await client.fetch();
+    await eventually(() => keepAliveTimer(port, client.transport.localPort) !== undefined, 'a keep-alive timer');
+    expect(keepAliveTimer(port, client.transport.localPort)).to.be.within(10_000, 20_000);
+    client.destroy();
+  });
 
   it('keeps the application class of responses', async () => {
     class OwnResponse extends ServerResponse {

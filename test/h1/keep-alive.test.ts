@@ -66,6 +66,31 @@ for (const { name, tls } of TRANSPORTS) {
       expect([answer.text, answer.connectionHas('close')]).to.deep.equal(['at last', false]);
     });
 
+    for (const [limits, h1] of [
+      ['the usual limits', {}],
+      ['no limit for bodies and for sending', { bodyTimeout: 0, sendTimeout: 0 }],
+    ] as const) {
+      it(`closes a connection hold after an answer that took longer than hold, with ${limits}`, async () => {
+        const site = await Site.open({ tls, options: { h1, keepAlive: { advertise: 0, hold: 60 } } });
+        const client = await site.connect();
+        client.request({ path: '/park' });
+        const res = await site.parked('/park');
+        await delay(200);
+        res.end();
+        expect(await client.ended(2_000)).to.equal('fin');
+      });
+
+      it(`closes a connection hold after the late end of a request that was answered early, with ${limits}`, async () => {
+        const site = await Site.open({ tls, options: { h1, keepAlive: { advertise: 0, hold: 60 } } });
+        const client = await site.connect();
+        client.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n', ['POST']);
+        await client.response();
+        await delay(200);
+        client.write('body');
+        expect(await client.ended(2_000)).to.equal('fin');
+      });
+    }
+
     it('closes a connection that never asks for anything after hold, without a word', async () => {
       const site = await Site.open({ tls, options: { keepAlive: { advertise: 0, hold: 100 } } });
       const client = await site.connect();

@@ -1,10 +1,11 @@
 /**
  * The end of an HTTP/1.1 connection: nobody's answer is destroyed by a reset, and what comes too late is counted.
  */
+import { Writable } from 'node:stream';
 import { expect } from 'chai';
 import { connectionOf, type DrainReport, gracefulShutdown } from '../../src/index.js';
 import { encodeRequest } from '../wire/h1-client.js';
-import { closeEverything, counters, delay, Site, TRANSPORTS } from './support.js';
+import { closeEverything, counters, delay, Site, TRANSPORTS, turns } from './support.js';
 
 const MEGABYTE = 1024 * 1024;
 
@@ -15,12 +16,21 @@ for (const { name, tls } of TRANSPORTS) {
     const upload = (path: string, length: number) =>
       `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: ${length}\r\n\r\n`;
 
-    for (const reader of ['nobody reads', 'body-parser gave up on', 'the handler goes on reading'] as const) {
+    const READERS = [
+      'nobody reads',
+      'body-parser gave up on',
+      'the handler goes on reading',
+      'the handler stopped reading',
+      'a pipe is stuck with',
+    ] as const;
+    for (const reader of READERS) {
       it(`delivers the whole answer to a client that is still sending a body that ${reader}`, async () => {
         const answer = Buffer.alloc(2 * MEGABYTE, 'a');
         const reports: Promise<DrainReport>[] = [];
         const site = await Site.open({ tls, delayMs: 10 }, (req, res) => {
-          if (reader !== 'nobody reads') req.on('data', () => {});
+          if (reader === 'a pipe is stuck with') req.pipe(new Writable({ write() {} }));
+          else if (reader !== 'nobody reads') req.on('data', () => {});
+          if (reader === 'the handler stopped reading') req.once('data', () => req.pause());
           if (reader === 'body-parser gave up on') {
             req.once('data', () => {
               req.removeAllListeners('data');
@@ -78,6 +88,28 @@ for (const { name, tls } of TRANSPORTS) {
       await connection.closed;
       expect(site.relay.resets['to-client']).to.equal(0);
     });
+
+    for (const draining of [false, true]) {
+      it(`has nothing to reset once a request with close is answered, though one came after it (${draining ? 'draining' : 'open'})`, async () => {
+        const site = await Site.open({ tls, options: { drain: { linger: 200 } } });
+        const client = await site.connect();
+        const connection = await site.connection();
+        const last = encodeRequest({ path: '/park', headers: { connection: 'close' } });
+        client.write(Buffer.concat([last, encodeRequest({ path: '/second' })]), ['GET']);
+        const res = await site.parked('/park');
+        await turns();
+        const drained = draining ? gracefulShutdown(connection) : undefined;
+        res.end('first');
+        expect((await client.response()).text).to.equal('first');
+        expect(await client.ended()).to.equal('fin');
+        // With a request in flight it would end in a RST.
+        expect([connection.state, connection.active]).to.deep.equal(['lingering', 0]);
+        client.end();
+        await connection.closed;
+        expect([connection.served, site.handled]).to.deep.equal([1, ['/park']]);
+        if (drained !== undefined) expect(counters(await drained)).to.deep.equal({ served: 1, malformed: 1 });
+      });
+    }
 
     it('counts requests that come after its FIN, and answers none of them', async () => {
       const site = await Site.open({ tls });

@@ -2,10 +2,13 @@
  * What is no valid request on an HTTP/1.1 connection, with and without a drain: refused as Node's strict parser refuses
  * it, after everything received before has been answered.
  */
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { expect } from 'chai';
-import { gracefulShutdown } from '../../src/index.js';
-import { encodeRequest } from '../wire/h1-client.js';
+import { type Connection, connectionOf, gracefulShutdown } from '../../src/index.js';
+import { thrown } from '../server/support.js';
+import { encodeRequest, type H1Client } from '../wire/h1-client.js';
 import { closeEverything, counters, delay, Site } from './support.js';
 
 const SMUGGLING: Readonly<Record<string, string>> = {
@@ -27,6 +30,12 @@ const SMUGGLING: Readonly<Record<string, string>> = {
   'a space before the colon': 'GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n',
   'a NUL in a value': 'GET / HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n',
 };
+
+async function collect(req: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of req) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
 
 describe('malformed HTTP/1.1 requests', () => {
   afterEach(closeEverything);
@@ -146,6 +155,58 @@ describe('malformed HTTP/1.1 requests', () => {
     const report = await drained;
     expect([report.outcome, counters(report)]).to.deep.equal(['peer', { aborted: 1 }]);
     expect(await client.ended()).to.equal('reset');
+  });
+
+  for (const head of ['a head', 'the last head'] as const) {
+    for (const [how, breakOff] of [
+      ['a bad chunk', (client: H1Client) => client.write('zz\r\n')],
+      ['a FIN', (client: H1Client) => client.end()],
+    ] as const) {
+      it(`fails the reading of a body that broke off by ${how} before it began, behind ${head}`, async () => {
+        let begun: () => void = () => {};
+        const beginning = new Promise<void>((resolve) => {
+          begun = resolve;
+        });
+        let read: Promise<unknown> | undefined;
+        let readNow: () => void = () => {};
+        const site = await Site.open({ tls: false }, (req, res) => {
+          if (head === 'the last head') void gracefulShutdown(connectionOf(req) as Connection);
+          res.flushHeaders();
+          readNow = () => {
+            read = collect(req).finally(() => res.end());
+          };
+          begun();
+        });
+        const client = await site.connect();
+        client.write('POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n', ['POST']);
+        await beginning;
+        await client.head();
+        breakOff(client);
+        await delay(50);
+        readNow();
+        expect(await thrown(() => read)).to.be.instanceOf(Error);
+        expect(await client.ended()).to.equal('fin');
+      });
+    }
+  }
+
+  it('lingers after a refusal though the handler begins an answer and fails', async () => {
+    const site = await Site.open({ tls: false, options: { drain: { linger: 200 } } }, () => {});
+    site.server.on('request', async (req: IncomingMessage, res: ServerResponse) => {
+      await collect(req).catch((error) => {
+        res.writeHead(500).write('begun');
+        throw error;
+      });
+    });
+    const failed = once(site.server, 'handlerError');
+    const client = await site.connect();
+    const connection = await site.connection();
+    client.write('POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n', ['POST']);
+    await failed;
+    expect((await client.response()).status).to.equal(400);
+    expect(await client.ended()).to.equal('fin');
+    await delay(20);
+    expect(connection.state).to.equal('lingering');
   });
 
   it('sends nothing more after an answer that came before its broken body', async () => {

@@ -29,6 +29,41 @@ for (const { name, tls } of TRANSPORTS) {
       expect(site.relay.resets['to-client']).to.equal(0);
     });
 
+    for (const transport of ['in one packet', 'one after the other'] as const) {
+      it(`answers what came behind an expectation that it can't meet, ${transport}`, async () => {
+        const site = await Site.open({ tls });
+        const client = await site.connect();
+        const drained = gracefulShutdown(await site.connection());
+        const odd = encodeRequest({ headers: { expect: 'a miracle' } });
+        const next = encodeRequest({ path: '/next' });
+        if (transport === 'in one packet') client.write(Buffer.concat([odd, next]), ['GET', 'GET']);
+        else {
+          client.write(odd, ['GET']);
+          await client.response();
+          client.write(next, ['GET']);
+        }
+        await client.until(() => client.responses.length === 2);
+        expect(client.responses.map((answer) => [answer.status, answer.connectionHas('close')])).to.deep.equal([
+          [417, false],
+          [200, true],
+        ]);
+        client.end();
+        expect(counters(await drained)).to.deep.equal({ served: 1, malformed: 1 });
+      });
+    }
+
+    it('counts what came behind a request without Host, which node:http answers with close', async () => {
+      const site = await Site.open({ tls });
+      const client = await site.connect();
+      const drained = gracefulShutdown(await site.connection());
+      client.write(Buffer.concat([Buffer.from('GET / HTTP/1.1\r\n\r\n'), encodeRequest({ path: '/next' })]), ['GET']);
+      const answer = await client.response();
+      expect([answer.status, answer.connectionHas('close')]).to.deep.equal([400, true]);
+      expect(await client.ended()).to.equal('fin');
+      client.end();
+      expect([counters(await drained), site.handled]).to.deep.equal([{ malformed: 1, unserved: 1 }, []]);
+    });
+
     it('finds the last one when the drain begins between the answers', async () => {
       const site = await Site.open({ tls });
       const client = await site.connect();

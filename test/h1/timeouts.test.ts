@@ -4,6 +4,7 @@
  */
 import { expect } from 'chai';
 import { gracefulShutdown, type H1Options } from '../../src/index.js';
+import { encodeRequest, type H1Client } from '../wire/h1-client.js';
 import { stall } from '../wire/waiting.js';
 import { closeEverything, counters, delay, Site, TRANSPORTS } from './support.js';
 
@@ -165,6 +166,58 @@ for (const { name, tls } of TRANSPORTS) {
       client.end();
       expect(counters(await drained)).to.deep.equal({ served: 1, malformed: 1 });
       expect(site.handled).to.deep.equal(['/park']);
+    });
+
+    describe('a head behind an answer that is not read', () => {
+      /** Its first part was read together with the request before it; then node:http has stopped reading. */
+      async function unread(): Promise<{ site: Site; client: H1Client }> {
+        const h1 = { headersTimeout: 100, bodyTimeout: 0, sendTimeout: 0 };
+        const site = await Site.open({ tls, delayMs: 0, bufferBytes: 65_536, options: { h1 } }, (req, res) => {
+          res.end(req.url === '/large' ? Buffer.alloc(16 * 1024 * 1024) : req.url);
+        });
+        const client = await site.connect();
+        client.transport.socket.pause();
+        client.request({ path: '/large' });
+        await delay(50);
+        client.write(Buffer.concat([encodeRequest({ path: '/second' }), Buffer.from('GET /third HT')]), ['GET', 'GET']);
+        await delay(20);
+        return { site, client };
+      }
+
+      it('is not timed while nothing is read', async () => {
+        const { site, client } = await unread();
+        client.write('TP/1.1\r\nHost: x\r\n\r\n');
+        await delay(300);
+        client.transport.socket.resume();
+        await client.until(() => client.responses.length === 3);
+        expect(client.responses.map((answer) => answer.status)).to.deep.equal([200, 200, 200]);
+        expect(site.server.limits.headersTimeout).to.equal(0);
+      });
+
+      it('is timed from when reading goes on', async () => {
+        const { client } = await unread();
+        await delay(300);
+        client.transport.socket.resume();
+        await client.until(() => client.responses.length === 3);
+        expect(client.responses.map((answer) => answer.status)).to.deep.equal([200, 200, 408]);
+      });
+    });
+
+    it('does not time a head that comes after the last answer has begun', async () => {
+      const site = await Site.open({ tls, options: { h1: { headersTimeout: 40, bodyTimeout: 80 } } });
+      const client = await site.connect();
+      client.request({ path: '/park' });
+      const res = await site.parked('/park');
+      const drained = gracefulShutdown(await site.connection(), { linger: 100 });
+      res.write('begun');
+      await client.head();
+      client.write('GET /late HTTP/1.1\r\nHos');
+      await delay(200);
+      res.end();
+      await client.response();
+      client.end();
+      expect(counters(await drained)).to.deep.equal({ served: 1 });
+      expect(site.server.limits.headersTimeout).to.equal(0);
     });
 
     it("tells a 'clientError' listener instead, as node:http does", async () => {

@@ -129,6 +129,41 @@ for (const { name, tls } of TRANSPORTS) {
       expect(counters(await drained)).to.deep.equal({ served: 3 });
     });
 
+    it('hands over what comes later though more requests than may wait came before it', async () => {
+      const { site, client } = await echoing();
+      const before = Array.from({ length: 120 }, () => encodeRequest({}));
+      client.write(Buffer.concat([encodeRequest({ path: '/park' }), ...before, upgrade, Buffer.from('one ')]), [
+        ...Array(122).fill('GET'),
+      ]);
+      const res = await site.parked('/park');
+      await delay(20);
+      client.write('two ');
+      await delay(20);
+      res.end();
+      await client.until(() => client.tunnelled.toString() === 'one two ');
+      client.write('three');
+      await client.until(() => client.tunnelled.toString() === 'one two three');
+    });
+
+    it('hands over what comes later though node:http stopped reading for an answer that is not read', async () => {
+      const body = Buffer.alloc(8 * 1024 * 1024);
+      const site = await Site.open({ tls, delayMs: 0, bufferBytes: 65_536 }, (_req, res) => res.end(body));
+      site.server.on('upgrade', (_req, socket: Duplex) => {
+        socket.write(SWITCH);
+        socket.pipe(socket);
+      });
+      const client = await site.connect();
+      client.transport.socket.pause();
+      client.request();
+      await delay(30);
+      client.write(Buffer.concat([encodeRequest({}), upgrade]), ['GET', 'GET']);
+      await delay(30);
+      client.transport.socket.resume();
+      await client.until(() => client.responses.length === 3);
+      client.write('later');
+      await client.until(() => client.tunnelled.toString() === 'later');
+    });
+
     it('survives a client that resets while it waits', async () => {
       const { site, client } = await echoing();
       client.write(Buffer.concat([encodeRequest({ path: '/park' }), upgrade]), ['GET', 'GET']);
@@ -158,6 +193,43 @@ for (const { name, tls } of TRANSPORTS) {
       client.end();
       await connection.closed;
     });
+
+    for (const [what, late] of [
+      ['an upgrade', upgrade],
+      ['CONNECT', encodeRequest({ method: 'CONNECT', path: 'a:1' })],
+    ] as const) {
+      it(`lets the last answer go on when ${what} comes behind it`, async () => {
+        const site = await Site.open({ tls, delayMs: 0, bufferBytes: 65_536 });
+        site.server.on('upgrade', (_req, socket: Duplex) => socket.end(SWITCH));
+        const client = await site.connect();
+        client.request({ path: '/park' });
+        const res = await site.parked('/park');
+        const drained = gracefulShutdown(await site.connection());
+        res.flushHeaders();
+        await client.head();
+        client.transport.socket.pause();
+        const chunk = Buffer.alloc(65_536, 'a');
+        let sent = 0;
+        const send = (): void => {
+          while (sent < 400) {
+            sent++;
+            if (!res.write(chunk)) {
+              res.once('drain', send);
+              return;
+            }
+          }
+          res.end();
+        };
+        send();
+        await delay(50);
+        client.transport.write(late);
+        await delay(50);
+        client.transport.socket.resume();
+        expect((await client.response()).body.length).to.equal(400 * chunk.length);
+        client.end();
+        expect(counters(await drained)).to.deep.equal({ served: 1, unserved: 1 });
+      });
+    }
 
     it('treats an upgrade that nobody listens for as an ordinary request', async () => {
       const site = await Site.open({ tls });
