@@ -24,7 +24,7 @@ import type { H1Settings } from './options.js';
 import { HEAD_TOO_LARGE, REQUEST_TIMEOUT, refusal, refusalFor, requestTimeoutError } from './refusal.js';
 import { type Awaited, type Timed, Timeouts } from './timeouts.js';
 import { forwardDrain, Upgrade } from './upgrade.js';
-import { joinSmallWrites } from './writes.js';
+import { pieceWrites } from './writes.js';
 
 /** What all HTTP/1.1 connections of a server share. */
 export interface H1Context {
@@ -128,7 +128,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     (socket as OwnedSocket)[kDriver] = this;
     socket.allowHalfOpen = true;
     socket.destroySoon = onDestroySoon;
-    joinSmallWrites(socket);
+    pieceWrites(socket);
     this.#backlog = new Backlog(socket, this);
     this.#timeouts = new Timeouts(this, context.settings);
     this.#timeouts.reconsider();

@@ -1,11 +1,16 @@
 /**
- * How answers reach the socket: joined. node:http writes an answer in two or three parts, the last of them empty, and
- * under TLS Node gets memory for a vector of them twice: some 3 % of what a small answer costs.
+ * How answers reach the socket: small ones joined, large ones in slices. node:http writes an answer in two or three
+ * parts, the last of them empty, and under TLS Node gets memory for a vector of them twice: some 3 % of what a small
+ * answer costs. What comes in one piece, however large, TLS encrypts in one go: 8 MB keep everyone else waiting for some
+ * 10 ms, and are in memory once more until the client has read them.
  */
 import { Socket } from 'node:net';
 
 /** Up to here, copying is cheaper than a vector; and it is one TLS record. */
 const JOIN_BELOW = 16_384;
+
+/** A quarter of a millisecond of TLS, and more than a fast client's window. */
+const SLICE = 262_144;
 
 /** What was written, with the encoding that it was written with: `'buffer'` for bytes. */
 type Chunk = { readonly chunk: Buffer | string; readonly encoding: BufferEncoding | 'buffer' };
@@ -16,7 +21,7 @@ type Vector = {
   _writev: Writev;
 };
 
-const { _writev: writev } = Socket.prototype as unknown as Vector;
+const { _write: write, _writev: writev } = Socket.prototype as unknown as Vector;
 
 /** In the place of a socket's _writev(), which the stream calls with all that was written since it was corked. */
 function writeJoined(this: Vector, chunks: readonly Chunk[], done: Done): void {
@@ -30,12 +35,70 @@ function writeJoined(this: Vector, chunks: readonly Chunk[], done: Done): void {
     filled++;
     only = one;
   }
-  if (size > JOIN_BELOW && filled > 1) writev.call(this, chunks, done);
-  else if (only === undefined || filled > 1) this._write(joined(chunks, size), 'buffer', done);
-  else this._write(only.chunk, only.encoding, done);
+  if (!Number.isFinite(size)) writev.call(this, chunks, done);
+  else if (only !== undefined && filled === 1) this._write(only.chunk, only.encoding, done);
+  else if (size <= JOIN_BELOW) write.call(this, joined(chunks, size), 'buffer', done);
+  else if (size <= SLICE) writev.call(this, chunks, done);
+  else writeGroups(this, groupsOf(chunks), done);
 }
 
-/** How many bytes a chunk makes; too many to join, where only decoding it would tell. */
+/** In the place of a socket's _write(): a chunk that is large goes in slices, each when the one before has gone. */
+function writeSliced(this: Vector, chunk: Buffer | string, encoding: BufferEncoding | 'buffer', done: Done): void {
+  if (chunk.length <= SLICE) write.call(this, chunk, encoding, done);
+  else writeGroups(this, groupsOf([{ chunk, encoding }]), done);
+}
+
+/** Chunks that go together: at most a slice, large ones cut up. */
+function groupsOf(chunks: readonly Chunk[]): Chunk[][] {
+  const groups: Chunk[][] = [];
+  let group: Chunk[] = [];
+  let size = 0;
+  for (const one of chunks) {
+    const bytes = bytesOf(one);
+    if (size + bytes > SLICE && group.length > 0) {
+      groups.push(group);
+      group = [];
+      size = 0;
+    }
+    if (bytes <= SLICE) {
+      group.push(one);
+      size += bytes;
+      continue;
+    }
+    const whole = typeof one.chunk === 'string' ? Buffer.from(one.chunk, one.encoding as BufferEncoding) : one.chunk;
+    for (let at = 0; at < whole.length; at += SLICE) {
+      groups.push([{ chunk: whole.subarray(at, at + SLICE), encoding: 'buffer' }]);
+    }
+  }
+  if (group.length > 0) groups.push(group);
+  return groups;
+}
+
+/** One after the other, however soon the socket is done with each. */
+function writeGroups(vector: Vector, groups: readonly Chunk[][], done: Done): void {
+  let next = 0;
+  let looping = false;
+  let written = false;
+  const go: Done = (error) => {
+    if (error) {
+      done(error);
+      return;
+    }
+    written = true;
+    if (looping) return;
+    looping = true;
+    for (let group = groups[next]; written && group !== undefined; group = groups[next]) {
+      next++;
+      written = false;
+      writev.call(vector, group, go);
+    }
+    looping = false;
+    if (written) done();
+  };
+  go();
+}
+
+/** How many bytes a chunk makes; infinitely many where only decoding it would tell. */
 function bytesOf({ chunk, encoding }: Chunk): number {
   if (typeof chunk !== 'string') return chunk.length;
   switch (encoding) {
@@ -61,9 +124,11 @@ function joined(chunks: readonly Chunk[], size: number): Buffer {
   return bytes;
 }
 
-/** Joins what is written to a socket in one go, as long as it is little. */
-export function joinSmallWrites(socket: Socket): void {
+/** Joins what is written to a socket in one go when it is little, and slices it when it is much. */
+export function pieceWrites(socket: Socket): void {
   const vector = socket as unknown as Vector;
   // A duplex that isn't Node's own socket has ways of its own, or none.
-  if (vector._writev === writev) vector._writev = writeJoined;
+  if (vector._writev !== writev || vector._write !== write) return;
+  vector._write = writeSliced;
+  vector._writev = writeJoined;
 }

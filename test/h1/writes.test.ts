@@ -54,6 +54,44 @@ describe('HTTP/1.1 writes', () => {
     }
   }
 
+  for (const { name, tls } of TRANSPORTS) {
+    for (const how of ['one buffer', 'a string', 'many buffers at once', 'very many pieces at once'] as const) {
+      it(`a large answer in ${how} is whole, and encrypted a slice at a time (${name})`, async () => {
+        const body = Buffer.alloc(3_000_000, 'abcdefg');
+        const site = await Site.open({ tls, delayMs: 0 }, (_req, res) => {
+          res.setHeader('Content-Length', body.length);
+          if (how === 'one buffer') res.end(body);
+          else if (how === 'a string') res.end(body.toString('latin1'), 'latin1');
+          else {
+            res.cork();
+            const piece = how === 'many buffers at once' ? 100_000 : 30;
+            for (let at = 0; at < body.length; at += piece) res.write(body.subarray(at, at + piece));
+            res.end();
+          }
+        });
+        const client = await site.connect();
+        const proto = Socket.prototype as unknown as { _writeGeneric(...args: [boolean, unknown, ...unknown[]]): void };
+        const generic = proto._writeGeneric;
+        let largest = 0;
+        proto._writeGeneric = function (vector, data, ...more) {
+          const all = vector ? (data as { chunk: string }[]).map(({ chunk }) => chunk) : [data as string];
+          largest = Math.max(
+            largest,
+            all.reduce((sum, chunk) => sum + chunk.length, 0),
+          );
+          generic.call(this, vector, data, ...more);
+        };
+        try {
+          const response = await client.fetch({ path: '/' });
+          expect(response.body.equals(body)).to.equal(true);
+        } finally {
+          proto._writeGeneric = generic;
+        }
+        expect(largest).to.be.at.most(300_000);
+      });
+    }
+  }
+
   it('an empty chunk between others changes nothing', async () => {
     const site = await Site.open({ tls: false, delayMs: 0 }, (_req, res) => {
       res.write('');
