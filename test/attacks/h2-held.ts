@@ -202,7 +202,7 @@ export const H2_HELD: readonly Attack[] = [
     name: 'unread-crumbs',
     title: 'bodies in crumbs that no handler reads',
     protocol: 'h2',
-    sees: 'is held by its windows',
+    sees: 'is held by its windows, its crumbs joined',
     ends: /^open$/,
     run: async (target) => {
       const peer = await H2Peer.open(target);
