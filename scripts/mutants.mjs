@@ -158,16 +158,16 @@ const MUTANTS = [
   [
     'h1: no close mark',
     H1_CONNECTION,
-    "this.#state === 'announced' &&\n      this.#headBeganAt",
-    "this.#state === 'open' &&\n      this.#headBeganAt",
+    "return (\n      this.#state === 'announced' &&",
+    "return (\n      this.#state === 'open' &&",
     H1,
   ],
   ['h1: close on the first of several pipelined', H1_CONNECTION, 'this.#unanswered.at(-1) === exchange &&', '', H1],
   [
     'h1: close although the next head has begun',
     H1_CONNECTION,
-    "this.#state === 'announced' &&\n      this.#headBeganAt === 0 &&",
-    "this.#state === 'announced' &&",
+    'this.#headBeganAt === 0 &&\n      this.#upgrade',
+    'this.#upgrade',
     H1_TESTS,
   ],
   [

@@ -165,8 +165,8 @@ export class Inbound implements FrameSink {
     }
     life.lastStreamId = streamId;
     const early = this.#early === undefined ? undefined : this.#takeEarly(streamId);
+    // As much work as a request, and no more; charging it would cut those that were accepted before.
     if (streamId > life.goawayLast) {
-      // As much work as a request, and no more; charging it would cut those that were accepted before.
       life.refuse(streamId, true, 0);
       return;
     }

@@ -1,11 +1,14 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
 import { PassThrough } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setImmediate as turn } from 'node:timers/promises';
 import { expect } from 'chai';
-import type { H2Client } from '../wire/h2-client.js';
+import { createServer } from '../../src/index.js';
+import { H2Client } from '../wire/h2-client.js';
 import { Flag } from '../wire/h2-frames.js';
 import { pair, until } from './serve.js';
 
@@ -141,14 +144,17 @@ describe('a body in crumbs over HTTP/2', () => {
     it(`has ‘readable’ in the context of its request when ${what} follows`, async () => {
       const contexts: (string | undefined)[] = [];
       const storage = new AsyncLocalStorage<string>();
-      const [, client] = await pair((req, res) => {
+      // The server's own host keeps what a handler enters, on every version of Node.
+      const server = createServer({ cleartext: true }, (req, res) => {
         storage.enterWith('mine');
         req.on('readable', () => {
           contexts.push(storage.getStore());
           if (req.readableLength > 8_192 || req.complete) readAll(req);
         });
         req.on('end', () => res.end());
-      });
+      }).listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      const client = await H2Client.connect({ port: (server.address() as AddressInfo).port, tls: false });
       const id = client.request({ method: 'POST', open: true });
       await sendCrumbs(client, id, 0, 3);
       if (what === 'a large piece') client.data(id, Buffer.alloc(9_000));
@@ -157,6 +163,9 @@ describe('a body in crumbs over HTTP/2', () => {
       await client.response(id);
       expect(contexts.length).to.be.at.least(2);
       expect(new Set(contexts)).to.deep.equal(new Set(['mine']));
+      client.destroy();
+      server.closeAllConnections();
+      server.close();
     });
   }
 
