@@ -90,7 +90,9 @@ function writeGroups(vector: Vector, groups: readonly Chunk[][], done: Done): vo
     for (let group = groups[next]; written && group !== undefined; group = groups[next]) {
       next++;
       written = false;
-      writev.call(vector, group, go);
+      const [one] = group;
+      if (one !== undefined && group.length === 1) write.call(vector, one.chunk, one.encoding, go);
+      else writev.call(vector, group, go);
     }
     looping = false;
     if (written) done();
