@@ -1,6 +1,7 @@
 /**
  * The times an HTTP/1.1 connection is held to: request heads, request bodies, answers that the client doesn't read, and
- * idling. An http.Server that doesn't listen enforces none of them. One lazily re-armed alarm per connection; per request it costs a comparison.
+ * idling. An http.Server that doesn't listen enforces none of them. One lazily re-armed alarm per connection; per request
+ * it costs a comparison.
  */
 import { Alarm, now } from '../core/timing.js';
 import type { H1Settings } from './options.js';

@@ -8,22 +8,14 @@ import type { H2Tunnel } from '../../src/h2/tunnel.js';
 import type { H2Client } from '../wire/h2-client.js';
 import { ErrorCode, Flag, Setting } from '../wire/h2-frames.js';
 import type { TestHost } from './host.js';
-import { pair, until, valuesOf } from './serve.js';
+import { pair, sendConnect, until, valuesOf } from './serve.js';
 
 const CONNECT = Flag.END_HEADERS;
 
 describe('CONNECT on HTTP/2', () => {
   it('is answered 501 when nobody listens', async () => {
     const [host, client] = await pair(() => {});
-    const id = client.nextStreamId();
-    client.headers(
-      id,
-      [
-        [':method', 'CONNECT'],
-        [':authority', 'example.com:443'],
-      ],
-      CONNECT,
-    );
+    const id = sendConnect(client);
     await until(() => client.stream(id).status !== undefined, 'answer');
     expect(client.stream(id).status).to.equal(501);
     await until(() => host.connection.active === 0, 'end');
@@ -37,15 +29,7 @@ describe('CONNECT on HTTP/2', () => {
       stream.write('hello ');
       stream.pipe(stream);
     });
-    const id = client.nextStreamId();
-    client.headers(
-      id,
-      [
-        [':method', 'CONNECT'],
-        [':authority', 'example.com:443'],
-      ],
-      CONNECT,
-    );
+    const id = sendConnect(client);
     client.data(id, 'echo');
     client.data(id, ' me', true);
     const { status, text } = await client.response(id);
@@ -89,15 +73,7 @@ describe('CONNECT on HTTP/2', () => {
     host.on('connect', (_req, stream: Duplex) =>
       stream.end('HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\n\r\nno'),
     );
-    const id = client.nextStreamId();
-    client.headers(
-      id,
-      [
-        [':method', 'CONNECT'],
-        [':authority', 'example.com:443'],
-      ],
-      CONNECT | Flag.END_STREAM,
-    );
+    const id = sendConnect(client, CONNECT | Flag.END_STREAM);
     const { status, text } = await client.response(id);
     expect([status, text]).to.deep.equal([403, 'no']);
   });
@@ -187,15 +163,7 @@ describe('CONNECT on HTTP/2', () => {
       duplex = stream;
       begin(stream);
     });
-    const id = client.nextStreamId();
-    client.headers(
-      id,
-      [
-        [':method', 'CONNECT'],
-        [':authority', 'example.com:443'],
-      ],
-      CONNECT,
-    );
+    const id = sendConnect(client);
     await until(() => client.stream(id).status === 200, 'tunnel');
     const stream = (): Duplex => {
       if (duplex === undefined) throw new Error('no tunnel');
@@ -231,15 +199,7 @@ describe('CONNECT on HTTP/2', () => {
   it('has its end at once when the client has sent nothing but CONNECT', async () => {
     const [host, client] = await pair(() => {});
     host.on('connect', (_req, stream: Duplex) => stream.pipe(stream));
-    const id = client.nextStreamId();
-    client.headers(
-      id,
-      [
-        [':method', 'CONNECT'],
-        [':authority', 'example.com:443'],
-      ],
-      CONNECT | Flag.END_STREAM,
-    );
+    const id = sendConnect(client, CONNECT | Flag.END_STREAM);
     const done = gracefulShutdown(host.connection, { timeout: 3_000 });
     expect((await client.response(id)).status).to.equal(200);
     expect((await done).outcome).to.equal('drained');

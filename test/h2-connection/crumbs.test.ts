@@ -9,8 +9,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { expect } from 'chai';
 import { createServer } from '../../src/index.js';
 import { H2Client } from '../wire/h2-client.js';
-import { Flag } from '../wire/h2-frames.js';
-import { pair, until } from './serve.js';
+import { pair, sendConnect, until } from './serve.js';
 
 /** Octets in pieces of one, each in a read of its own. */
 const PIECES = 300;
@@ -170,20 +169,21 @@ describe('a body in crumbs over HTTP/2', () => {
   }
 
   it('is told of though it began with a part of a character', async () => {
+    let request: IncomingMessage | undefined;
     let text = '';
     const [, client] = await pair((req, res) => {
-      setTimeout(() => {
-        req.setEncoding('utf8').on('readable', () => {
-          text += readAll(req);
-        });
-      }, 50);
+      request = req;
       req.on('end', () => res.end());
     });
     const id = client.request({ method: 'POST', open: true });
     const euros = Buffer.from('€uros');
     client.data(id, euros.subarray(0, 1));
-    await turn();
+    await until(() => request?.readableLength === 1, 'a part of a character');
     client.data(id, euros.subarray(1));
+    await until(() => request?.readableLength === euros.length, 'the rest');
+    request?.setEncoding('utf8').on('readable', () => {
+      text += readAll(request);
+    });
     await until(() => text === '€uros', 'text');
     client.data(id, '', true);
     await client.response(id);
@@ -216,15 +216,7 @@ describe('a body in crumbs over HTTP/2', () => {
       tunnel = stream;
       stream.write('ready');
     });
-    const id = client.nextStreamId();
-    client.headers(
-      id,
-      [
-        [':method', 'CONNECT'],
-        [':authority', 'example.com:443'],
-      ],
-      Flag.END_HEADERS,
-    );
+    const id = sendConnect(client);
     await sendCrumbs(client, id);
     await until(() => tunnel?.readableLength === PIECES, 'bytes');
     tunnel?.pipe(tunnel);

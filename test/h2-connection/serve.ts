@@ -3,6 +3,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { H2Client, type H2ClientOptions } from '../wire/h2-client.js';
+import { Flag } from '../wire/h2-frames.js';
 import { type HostOptions, TestHost } from './host.js';
 
 export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
@@ -35,6 +36,17 @@ export async function pair(
   const host = await serve(handler, options);
   const client = await connect(host, { tls: options?.tls ?? false, ...clientOptions });
   return [host, client];
+}
+
+/** Opens a stream with a plain CONNECT (RFC 9113 §8.5) and returns its identifier. */
+export function sendConnect(client: H2Client, flags: number = Flag.END_HEADERS): number {
+  const id = client.nextStreamId();
+  const fields = [
+    [':method', 'CONNECT'],
+    [':authority', 'example.com:443'],
+  ] as const;
+  client.headers(id, [...fields], flags);
+  return id;
 }
 
 /** The values of a field, in order. */
