@@ -19,6 +19,7 @@ const H2 = simulation('h2');
 const H1 = simulation('h1');
 const H1_TESTS = tests('test/h1/drain.test.ts', 'test/h1/pipelining.test.ts', 'test/h1/linger.test.ts');
 const H2_TESTS = tests('test/h2-connection/drain.test.ts');
+const H2_READING = tests('test/h2-connection/reading.test.ts');
 const CONTRACT = tests('test/contract/h1.test.ts', 'test/contract/h2.test.ts');
 
 const SHUTDOWN = 'src/core/shutdown.ts';
@@ -46,6 +47,14 @@ const MUTANTS = [
     'this.#over ? at +',
     H2_TESTS,
   ],
+  [
+    'h2: the FIN overtakes requests that wait for their turn',
+    'src/h2/reading.ts',
+    'if (this.#rest === undefined) this.#reader.peerEnded();',
+    'this.#reader.peerEnded();',
+    H2_READING,
+  ],
+  ['h2: bodies stay where the next are received', 'src/h2/copy.ts', 'return copy;', 'return bytes;', H2_READING],
   [
     'h2: the deadline throws away what the client has yet to read',
     H2_DRAIN,

@@ -4,7 +4,7 @@
  */
 import { createServer, type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http';
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
-import type { Server as NetServer, Socket } from 'node:net';
+import { type Server as NetServer, Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 
@@ -15,16 +15,20 @@ interface HttpParser {
   [callback: number]: unknown;
 }
 
+/** An object around something that reads and writes: libuv's own, or JavaScript's that Node reads like one of those. */
+type SocketHandle = {
+  readonly bytesWritten?: unknown;
+  readonly writeQueueSize?: unknown;
+  readonly reset?: unknown;
+  readonly useUserBuffer?: (buffer: Buffer) => void;
+  readonly _parentWrap?: Socket & { readonly stream?: Socket };
+};
+
 type SocketInternals = {
   parser?: HttpParser | null;
   _parent?: Socket | null;
   _httpMessage?: ServerResponse | null;
-  _handle?: {
-    readonly bytesWritten?: unknown;
-    readonly writeQueueSize?: unknown;
-    readonly reset?: unknown;
-    readonly _parentWrap?: { readonly stream?: Socket };
-  } | null;
+  _handle?: SocketHandle | null;
 };
 type ServerInternals = { httpAllowHalfOpen?: boolean; keepAlive?: boolean };
 type RequestInternals = { _dump?: () => void };
@@ -70,6 +74,29 @@ export function resetAndDestroy(socket: Socket): void {
   const resets = typeof socket.resetAndDestroy === 'function' && (!_handle || typeof _handle.reset === 'function');
   if (resets) socket.resetAndDestroy();
   else socket.destroy();
+}
+
+/** Whether nothing but the kernel gives a socket its bytes, in turns of the event loop of their own. */
+function isFedByKernel(socket: Socket): boolean {
+  const { _handle } = socket as unknown as SocketInternals;
+  const under = _handle?._parentWrap;
+  if (under === undefined || under === null) return Boolean(_handle);
+  return under.stream === undefined && isFedByKernel(under);
+}
+
+const UNCONNECTED = new Socket();
+const kBuffer = symbolOf(UNCONNECTED, 'kBuffer');
+const kBufferCallback = symbolOf(UNCONNECTED, 'kBufferCb');
+
+/**
+ * Has a socket read into a buffer, as net.connect()'s option `onread` has a client's: what comes from now on doesn't come
+ * as 'data'. Many sockets may share the buffer, as what was read is there only while `onRead` is called. Nothing changes
+ * for a mere duplex: it may be written to, and read, while somebody still looks at what another has read.
+ */
+export function readInto(socket: Socket, buffer: Buffer, onRead: (size: number) => void): void {
+  if (kBuffer === undefined || kBufferCallback === undefined || !isFedByKernel(socket)) return;
+  (socket as unknown as { _handle: Required<SocketHandle> })._handle.useUserBuffer(buffer);
+  Object.assign(socket, { [kBuffer]: buffer, [kBufferCallback]: onRead });
 }
 
 /** Lets a client that half-closes get its answers all the same. */
@@ -305,6 +332,9 @@ function missingInternals(): string[] {
   const duplex = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
   const tlsSocket = new TLSSocket(duplex as Socket, { isServer: true });
   need((tlsSocket as unknown as SocketInternals)._parent !== undefined, 'TLSSocket._parent');
+  need(kBuffer !== undefined && kBufferCallback !== undefined, "net.Socket's buffer of its own");
+  const { _handle } = tlsSocket as unknown as SocketInternals;
+  need(typeof _handle?.useUserBuffer === 'function', 'TLSSocket._handle.useUserBuffer');
   need((underTls(tlsSocket) as Duplex | undefined) === duplex, 'TLSSocket._handle._parentWrap.stream');
   tlsSocket.destroy();
   return missing;

@@ -17,6 +17,7 @@ import { ErrorCode, H2Error } from './errors.js';
 import type { StreamUser } from './exchange.js';
 import type { H2Settings } from './options.js';
 import { Pings } from './pings.js';
+import { type BytesReader, Reading } from './reading.js';
 import { Requests, type RequestsEvents } from './requests.js';
 import type { Session } from './session.js';
 import { SocketView } from './socket-view.js';
@@ -31,7 +32,7 @@ export interface H2Context {
   readonly recycling: DrainSettings;
 }
 
-/** Reading stops while our own answers to frames pile up beyond this, and goes on at half of it. */
+/** Nothing is read while more than this waits for a client to read it; reading goes on at half of it. */
 const MAX_BACKLOG = 524_288;
 
 /** How a connection ends that has failed or whose peer has closed: the peer may still be reading, or sending. */
@@ -55,7 +56,7 @@ export function attachH2(connection: LiveConnection, socket: Socket, context: H2
   return driver;
 }
 
-export class H2Connection implements Driver, RequestsEvents, Timed {
+export class H2Connection implements Driver, RequestsEvents, BytesReader, Timed {
   readonly protocol = 'h2';
   readonly session: Session;
   readonly #connection: LiveConnection;
@@ -66,10 +67,8 @@ export class H2Connection implements Driver, RequestsEvents, Timed {
   readonly #pings: Pings;
   readonly #drain: H2Drain;
   readonly #deadlines: Deadlines;
+  readonly #reading: Reading;
   #state: State = 'open';
-  #readingPaused = false;
-  /** What was received but is another turn's to read. */
-  #rest: Buffer | undefined;
 
   constructor(connection: LiveConnection, socket: Socket, context: H2Context) {
     this.#connection = connection;
@@ -79,7 +78,8 @@ export class H2Connection implements Driver, RequestsEvents, Timed {
     this.session = this.#requests.session;
     this.#wire = this.#requests.wire;
     this.#pings = new Pings(this.session, this.#wire);
-    this.#drain = new H2Drain(this.#requests, this.#pings, () => this.#rest !== undefined);
+    this.#reading = new Reading(socket, this);
+    this.#drain = new H2Drain(this.#requests, this.#pings, () => this.#reading.waits);
     this.#deadlines = new Deadlines(this, context.settings);
   }
 
@@ -90,53 +90,38 @@ export class H2Connection implements Driver, RequestsEvents, Timed {
     socket.setNoDelay(true);
     this.session.start();
     this.#wire.flush();
-    socket.on('data', (bytes: Buffer) => this.#received(bytes));
-    socket.on('end', () => this.#peerEnded());
+    this.#reading.start();
     // 'close' follows, and tells the connection.
     socket.on('error', () => {});
   }
 
   // Bytes
 
-  #received(bytes: Buffer): void {
-    if (this.#state !== 'open') return;
+  received(bytes: Buffer, end: number): number {
+    if (this.#state !== 'open') return end;
     const { session } = this;
     const wire = this.#wire;
+    if (wire.backlog > MAX_BACKLOG) {
+      this.#reading.pause();
+      return 0;
+    }
     const { prefaceComplete } = session;
     let read: number;
     try {
-      read = session.receive(bytes);
+      read = session.receive(bytes, end);
     } catch (error) {
       rethrow(error);
       this.#end();
-      return;
+      return end;
     }
     if (session.output.size > 0 || session.wantsPump) wire.schedule();
     this.#deadlines.midBlock(session.midBlock);
     if (!prefaceComplete && session.prefaceComplete) this.#drain.progressed();
-    if (wire.backlog > MAX_BACKLOG && !this.#readingPaused) {
-      this.#readingPaused = true;
-      this.#socket.pause();
-    }
-    if (read < bytes.length && !this.over) this.#readLater(bytes.subarray(read));
-  }
-
-  /** The others' turn; reading goes on in the next. */
-  #readLater(rest: Buffer): void {
-    this.#socket.pause();
-    setImmediate(() => {
-      this.#rest = undefined;
-      this.#received(rest);
-      if (this.#rest === undefined && !this.#readingPaused) this.#socket.resume();
-    });
-    this.#rest = rest;
+    return this.over ? end : read;
   }
 
   writtenOut(): void {
-    if (this.#readingPaused && this.#wire.backlog < MAX_BACKLOG / 2) {
-      this.#readingPaused = false;
-      if (this.#rest === undefined) this.#socket.resume();
-    }
+    if (this.#wire.backlog < MAX_BACKLOG / 2) this.#reading.resume();
     this.#drain.progressed();
   }
 
@@ -183,7 +168,7 @@ export class H2Connection implements Driver, RequestsEvents, Timed {
   // The end of the connection
 
   /** The peer will send nothing more: no window for what is queued, no rest of a request. */
-  #peerEnded(): void {
+  peerEnded(): void {
     if (this.#state !== 'open') return;
     // What was read together with its FIN is answered first, as far as handlers answer at once.
     setImmediate(() => {
@@ -203,7 +188,7 @@ export class H2Connection implements Driver, RequestsEvents, Timed {
     setImmediate(() => {
       this.#wire.flush();
       this.#drain.abandoned();
-      this.#socket.resume();
+      this.#reading.discard();
       void lingeringClose(this.#socket, END_LINGER).then(() => this.#connection.reset());
     });
   }

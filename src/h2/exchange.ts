@@ -6,6 +6,7 @@
 import type { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
 import type { LiveConnection } from '../core/connection.js';
+import { copyOf } from './copy.js';
 import { Crumbs } from './crumbs.js';
 import { ErrorCode } from './errors.js';
 import type { RequestHead } from './fields.js';
@@ -33,7 +34,8 @@ export interface StreamUser {
   over: boolean;
   /** ms without traffic after which the application wants to know; 0: never. */
   readonly timeout: number;
-  data(chunk: Buffer): void;
+  /** The bytes are there during the call only. */
+  data(bytes: Buffer): void;
   end(trailers: string[] | undefined): void;
   reset(errorCode: number, by: 'peer' | 'local'): void;
   writable(): void;
@@ -136,22 +138,22 @@ export class Exchange implements StreamUser, Viewed {
 
   // The request
 
-  data(chunk: Buffer): void {
+  data(bytes: Buffer): void {
     const { req } = this;
     if (req._dumped || req.destroyed) {
-      this.owner.session.consumed(this.stream, chunk.length);
+      this.owner.session.consumed(this.stream, bytes.length);
       return;
     }
     const context = this.#context;
-    if (Crumbs.wants(req, chunk)) {
+    this.#uncredited += bytes.length;
+    if (Crumbs.wants(req, bytes)) {
       this.#crumbs ??= new Crumbs(req, () => this.wanted(), context);
-      this.#crumbs.keep(chunk);
-      this.#uncredited += chunk.length;
+      this.#crumbs.keep(bytes);
       if (this.#crumbs.roomLeft) this.wanted();
       return;
     }
     this.#releaseCrumbs();
-    this.#uncredited += chunk.length;
+    const chunk = copyOf(bytes);
     const more = context === undefined ? req.push(chunk) : context.runInAsyncScope(req.push, req, chunk);
     if (more) this.wanted();
   }

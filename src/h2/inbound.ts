@@ -18,6 +18,8 @@ import { Stream } from './stream.js';
 /** A field list is as much work as another request for each so many octets; a field by itself, as so many octets. */
 const OCTETS_PER_WORK = 8_192;
 const OCTETS_PER_FIELD = 32;
+/** So are answers that are given at once: what a client can't have read yet must not be held against it. */
+const OCTETS_OUT_PER_WORK = 4_096;
 
 export class Inbound implements FrameSink {
   readonly #life: Lifecycle;
@@ -129,6 +131,7 @@ export class Inbound implements FrameSink {
       return 0;
     }
     const fields = this.#fields;
+    const before = life.out.size;
     fields.length = 0;
     let size: number;
     try {
@@ -154,7 +157,8 @@ export class Inbound implements FrameSink {
       else this.#trailers(stream, endStream, tooLarge);
     }
     life.checkOutput();
-    return 1 + (Math.min(size, limits.maxHeaderListSize) + count * OCTETS_PER_FIELD) / OCTETS_PER_WORK;
+    const octets = Math.min(size, limits.maxHeaderListSize) + count * OCTETS_PER_FIELD;
+    return 1 + octets / OCTETS_PER_WORK + (life.out.size - before) / OCTETS_OUT_PER_WORK;
   }
 
   #open(streamId: number, endStream: boolean, size: number, tooLarge: string | undefined): void {

@@ -12,7 +12,7 @@ import { CLIENT_PREFACE, Flag, FRAME_HEADER_SIZE, FrameType, readUint31, readUin
 export interface FrameSink {
   /** A DATA frame begins: `length` octets of payload, of which `dataLength` are not padding. */
   dataBegin(streamId: number, flags: number, length: number, dataLength: number): void;
-  /** Some of its data: bytes[start..end), not empty. */
+  /** Some of its data: bytes[start..end), not empty, valid during the call. */
   dataChunk(bytes: Buffer, start: number, end: number): void;
   /** The DATA frame is complete, padding included. */
   dataEnd(): void;
@@ -105,12 +105,11 @@ export class FrameReader {
   }
 
   /**
-   * Reads frames. Field blocks are work: once `workPerTurn` is done, the rest is for another turn of the event loop.
+   * Reads frames from bytes[0..end). Field blocks are work: once `workPerTurn` is done, the rest is for another turn of the event loop.
    *
    * @returns how many octets were read
    */
-  receive(bytes: Buffer): number {
-    const end = bytes.length;
+  receive(bytes: Buffer, end: number): number {
     let pos = 0;
     this.#work = 0;
     while (pos < end) {
@@ -121,7 +120,7 @@ export class FrameReader {
             this.#readHeader(bytes, pos);
             pos += FRAME_HEADER_SIZE;
           } else {
-            pos = this.#collect(bytes, pos, FRAME_HEADER_SIZE);
+            pos = this.#collect(bytes, pos, end, FRAME_HEADER_SIZE);
             if (this.#carried < FRAME_HEADER_SIZE) return end;
             this.#carried = 0;
             this.#readHeader(this.#carry, 0);
@@ -135,7 +134,7 @@ export class FrameReader {
             this.#dispatch(bytes, pos, pos + length);
             pos += length;
           } else {
-            pos = this.#collect(bytes, pos, length);
+            pos = this.#collect(bytes, pos, end, length);
             if (this.#carried < length) return end;
             const payload = this.#carry;
             this.#carry = EMPTY;
@@ -172,7 +171,7 @@ export class FrameReader {
           break;
         }
         case At.Preface:
-          pos = this.#matchPreface(bytes, pos);
+          pos = this.#matchPreface(bytes, pos, end);
           break;
         default:
           return end;
@@ -182,21 +181,21 @@ export class FrameReader {
   }
 
   /** Adds to the carried bytes until there are `wanted`; returns where it stopped reading. */
-  #collect(bytes: Buffer, pos: number, wanted: number): number {
+  #collect(bytes: Buffer, pos: number, end: number, wanted: number): number {
     if (this.#carried === 0 && this.#carry.length < wanted) this.#carry = Buffer.allocUnsafe(wanted);
-    const upTo = Math.min(bytes.length, pos + wanted - this.#carried);
+    const upTo = Math.min(end, pos + wanted - this.#carried);
     this.#carry.set(bytes.subarray(pos, upTo), this.#carried);
     this.#carried += upTo - pos;
     return upTo;
   }
 
   /** RFC 9113 §3.4. */
-  #matchPreface(bytes: Buffer, from: number): number {
+  #matchPreface(bytes: Buffer, from: number, end: number): number {
     let pos = from;
-    while (pos < bytes.length && this.#matched < CLIENT_PREFACE.length) {
+    while (pos < end && this.#matched < CLIENT_PREFACE.length) {
       if (bytes[pos] !== CLIENT_PREFACE[this.#matched]) {
         this.#sink.fault(ErrorCode.PROTOCOL_ERROR, 'the connection does not begin with the HTTP/2 preface');
-        return bytes.length;
+        return end;
       }
       pos++;
       this.#matched++;

@@ -25,8 +25,8 @@ export interface SessionHandler {
   /** A complete, valid request head. */
   request(stream: Stream, head: RequestHead): void;
   /**
-   * Some of the request's body, never empty: a view into the received bytes, which may be kept. After the response has
-   * ended it goes on for at most `maxDiscard` octets, which need not be consumed.
+   * Some of the request's body, never empty: a view into the received bytes, valid during the call. After the response
+   * has ended it goes on for at most `maxDiscard` octets, which need not be consumed.
    */
   data(stream: Stream, chunk: Buffer): void;
   /** The request is complete. Not called when `head.endStream` said so already. */
@@ -95,15 +95,16 @@ export class Session {
   }
 
   /**
-   * Reads what the peer sent. Any split of the same bytes gives the same result. The bytes may be kept by the handler.
+   * Reads what the peer sent, bytes[0..end). Any split of the same bytes gives the same result. They need not be there
+   * after the call.
    *
    * @returns how many octets were read: fewer than all once `workPerTurn` is done. The rest has to come again, in
    *   another turn of the event loop.
    */
-  receive(bytes: Buffer): number {
+  receive(bytes: Buffer, end = bytes.length): number {
     const life = this.#life;
     life.now = life.limits.now();
-    return this.#reader.receive(bytes);
+    return this.#reader.receive(bytes, end);
   }
 
   // State

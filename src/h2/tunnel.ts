@@ -6,6 +6,7 @@
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import type { LiveConnection } from '../core/connection.js';
+import { copyOf } from './copy.js';
 import { Crumbs } from './crumbs.js';
 import { ErrorCode } from './errors.js';
 import type { Fate, StreamOwner, StreamUser } from './exchange.js';
@@ -144,18 +145,17 @@ export class TunnelUser implements StreamUser, Viewed {
     return this.stream.queuedBytes;
   }
 
-  data(chunk: Buffer): void {
+  data(bytes: Buffer): void {
     const { duplex } = this;
-    if (Crumbs.wants(duplex, chunk)) {
+    this.#uncredited += bytes.length;
+    if (Crumbs.wants(duplex, bytes)) {
       this.#crumbs ??= new Crumbs(duplex, () => this.wanted());
-      this.#crumbs.keep(chunk);
-      this.#uncredited += chunk.length;
+      this.#crumbs.keep(bytes);
       if (this.#crumbs.roomLeft) this.wanted();
       return;
     }
     this.#crumbs?.release();
-    this.#uncredited += chunk.length;
-    if (duplex.push(chunk)) this.wanted();
+    if (duplex.push(copyOf(bytes))) this.wanted();
   }
 
   wanted(): void {

@@ -1,0 +1,109 @@
+/**
+ * A connection's received bytes on their way to the session: Node reads them into one buffer that all connections share,
+ * so that they cost no memory of their own, and what isn't this turn's to read waits here. What they mean is the
+ * session's.
+ */
+import type { Socket } from 'node:net';
+import { readInto } from '../node-internals.js';
+
+/** As much as Node reads at once. */
+const BUFFER = Buffer.allocUnsafeSlow(65_536);
+
+/** Who reads. */
+export interface BytesReader {
+  /**
+   * Reads bytes[0..end), which are there during the call only.
+   *
+   * @returns how many octets were read: the rest comes again in another turn
+   */
+  received(bytes: Buffer, end: number): number;
+  /** The peer has ended its side, and everything before it has been read. */
+  peerEnded(): void;
+}
+
+export class Reading {
+  readonly #socket: Socket;
+  readonly #reader: BytesReader;
+  /** What was received and is not read yet, in order. */
+  #rest: Buffer | undefined;
+  #turnComes = false;
+  #paused = false;
+  #ended = false;
+
+  constructor(socket: Socket, reader: BytesReader) {
+    this.#socket = socket;
+    this.#reader = reader;
+  }
+
+  start(): void {
+    const socket = this.#socket;
+    // What was read before, and all that comes from a mere duplex, comes as 'data'.
+    socket.on('data', (bytes: Buffer) => this.#received(bytes, bytes.length));
+    socket.on('end', () => {
+      this.#ended = true;
+      if (this.#rest === undefined) this.#reader.peerEnded();
+    });
+    readInto(socket, BUFFER, (size) => this.#received(BUFFER, size));
+  }
+
+  /** Bytes have been received that the reader hasn't read. */
+  get waits(): boolean {
+    return this.#rest !== undefined;
+  }
+
+  /** Nothing more is to be received or read. */
+  pause(): void {
+    this.#paused = true;
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    if (this.#rest === undefined) this.#socket.resume();
+    else this.#readLater();
+  }
+
+  /** What is received is of no use any more: the reader takes it all. */
+  discard(): void {
+    this.#rest = undefined;
+    this.#paused = false;
+    this.#socket.resume();
+  }
+
+  #received(bytes: Buffer, end: number): void {
+    let read = 0;
+    if (!this.#paused && this.#rest === undefined) {
+      read = this.#reader.received(bytes, end);
+      if (read === end) return;
+    }
+    // After a pause Node goes on with what it had decrypted already.
+    const before = this.#rest;
+    const rest = bytes.subarray(read, end);
+    this.#rest = before === undefined ? Buffer.from(rest) : Buffer.concat([before, rest]);
+    this.#socket.pause();
+    this.#readLater();
+  }
+
+  /** The others' turn; reading goes on in the next. */
+  #readLater(): void {
+    if (this.#turnComes) return;
+    this.#turnComes = true;
+    setImmediate(() => {
+      this.#turnComes = false;
+      this.#readOn();
+    });
+  }
+
+  #readOn(): void {
+    const rest = this.#rest;
+    if (rest === undefined || this.#paused) return;
+    this.#rest = undefined;
+    const read = this.#reader.received(rest, rest.length);
+    if (read < rest.length) {
+      this.#rest = rest.subarray(read);
+      this.#readLater();
+    } else if (this.#ended) this.#reader.peerEnded();
+    else if (!this.#paused) this.#socket.resume();
+  }
+}

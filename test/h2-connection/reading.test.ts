@@ -1,0 +1,119 @@
+import { createHash } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { expect } from 'chai';
+import { FrameReader, FrameType } from '../wire/h2-frames.js';
+import { connect, pair, sendConnect, serve, until } from './serve.js';
+
+function sha(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+/** No two of them have the same bytes anywhere. */
+function body(of: number, length: number): Buffer {
+  return Buffer.from(Array.from({ length }, (_, i) => (i * 7 + of * 31) & 0xff));
+}
+
+/** Longer in Huffman's code, and so sent as it is, which a client decodes quickly. */
+const LARGE = '~';
+
+for (const tls of [true, false]) {
+  describe(`reading: HTTP/2 ${tls ? 'over TLS' : 'in cleartext'}`, () => {
+    it('leaves the application what it keeps of bodies, whoever is read next', async () => {
+      const host = await serve(
+        (req, res) => {
+          const kept: Buffer[] = [];
+          req.on('data', (chunk: Buffer) => kept.push(chunk));
+          req.on('end', () => setTimeout(() => res.end(sha(Buffer.concat(kept))), 30));
+        },
+        { tls },
+      );
+      const clients = await Promise.all(Array.from({ length: 4 }, () => connect(host, { tls })));
+      const sent = [1, 300, 5_000, 16_384, 200_000].flatMap((length, i) =>
+        clients.map(async (client, of) => {
+          const bytes = body(10 * i + of, length);
+          const answer = await client.fetch({ method: 'POST', path: '/', body: bytes });
+          expect(answer.text, `${length} octets`).to.equal(sha(bytes));
+        }),
+      );
+      await Promise.all(sent);
+    });
+
+    it('leaves the application what it keeps of a tunnel', async () => {
+      const kept: Buffer[] = [];
+      const [host, client] = await pair(() => {}, { tls });
+      const other = await connect(host, { tls });
+      host.on('connect', (_req, duplex: Duplex) => {
+        duplex.write('HTTP/1.1 200 OK\r\n\r\n');
+        duplex.on('data', (chunk: Buffer) => kept.push(chunk));
+      });
+      const id = sendConnect(client);
+      await client.expect('HEADERS');
+      for (let i = 0; i < 20; i++) {
+        client.data(id, body(i, 100 * i + 1));
+        other.request({ method: 'POST', path: '/', body: body(100 + i, 3_000) });
+        await new Promise((resolve) => setTimeout(resolve, 2));
+      }
+      const all = Buffer.concat(Array.from({ length: 20 }, (_, i) => body(i, 100 * i + 1)));
+      await until(() => Buffer.concat(kept).length === all.length, 'everything');
+      expect(sha(Buffer.concat(kept))).to.equal(sha(all));
+    });
+
+    it('answers more requests than a turn takes, when the FIN comes right behind them', async () => {
+      const [host, client] = await pair((_req, res) => res.end('x'), { tls, h2: { maxConcurrentStreams: 2_000 } });
+      await client.fetch();
+      client.transport.socket.cork();
+      const ids = Array.from({ length: 1_000 }, () => client.request());
+      client.end();
+      client.transport.socket.uncork();
+      const answers = await Promise.all(ids.map((id) => client.response(id)));
+      expect(answers.filter(({ text }) => text === 'x')).to.have.length(1_000);
+      await host.connection.closed;
+      expect(host.connection.counts).to.include({ served: 1_001, aborted: 0 });
+    });
+
+    it('reads nothing more while a client does not read, and then all of it, in order', async () => {
+      const order: string[] = [];
+      const [, client] = await pair(
+        (req, res) => {
+          order.push(req.url ?? '');
+          res.writeHead(200, { 'x-large': LARGE.repeat(12_000) }).end();
+        },
+        { tls, h2: { maxConcurrentStreams: 2_000 } },
+      );
+      await client.fetch();
+      client.transport.socket.pause();
+      client.transport.socket.cork();
+      const ids = Array.from({ length: 1_200 }, (_, i) => client.request({ path: `/${i}/${'y'.repeat(40)}` }));
+      client.transport.socket.uncork();
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      // What the kernels hold on both sides of loopback is some megabytes.
+      expect(order.length).to.be.within(20, 1_000);
+      // Decoding such heads would take the client seconds.
+      const frames = new FrameReader();
+      const answered = new Set<number>();
+      client.transport.onBytes = (bytes) => frames.push(bytes, ({ streamId }) => answered.add(streamId));
+      client.transport.socket.resume();
+      await until(() => ids.every((id) => answered.has(id)), 'answers');
+      expect(order.slice(1).map((path) => path.split('/')[1])).to.deep.equal(ids.map((_, i) => `${i}`));
+    });
+
+    it('cuts no client that sends on before it has read large heads', async () => {
+      const waiting: ServerResponse[] = [];
+      const [, client] = await pair((_req, res) => waiting.push(res), { tls });
+      const ids = Array.from({ length: 24 }, () => client.request());
+      await until(() => waiting.length === 24, 'requests');
+      client.transport.socket.pause();
+      for (const res of waiting) res.writeHead(200, { 'x-large': LARGE.repeat(400_000) }).end();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      client.frame(FrameType.PING, 0, 0, Buffer.alloc(8));
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      client.transport.socket.resume();
+      for (const id of ids) expect((await client.response(id)).status).to.equal(200);
+      const next = client.request();
+      await until(() => waiting.length === 25, 'another request');
+      waiting.at(-1)?.end('x');
+      expect((await client.response(next)).text).to.equal('x');
+    });
+  });
+}
