@@ -118,6 +118,13 @@ const MUTANTS = [
     [...H2, ...H1],
   ],
   [
+    'a turn that stalled after its poll is not polled again',
+    'src/core/ringing.ts',
+    'if (at - scheduledAt > FRESH && !polledAgain) {',
+    'if (at < 0) {',
+    tests('test/core/timing.test.ts'),
+  ],
+  [
     'alarms ring all in one turn, however long it takes',
     'src/core/ringing.ts',
     'if (at < until) ringNext();',

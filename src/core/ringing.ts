@@ -8,6 +8,9 @@ import { AsyncResource } from 'node:async_hooks';
 /** ms of a turn after which no further alarm rings in it. */
 const SLICE = 10;
 
+/** ms since the poll after which it is old: what has come meanwhile is polled first, once. */
+const FRESH = 10;
+
 /** How many ring in one turn at most. Each has an immediate of its own, so that what it resolves is part of the slice. */
 const PER_TURN = 256;
 
@@ -30,6 +33,10 @@ let immediates: NodeJS.Immediate[] = [];
 let ran = 0;
 /** When this turn's slice is over. */
 let until = Infinity;
+/** When the first of them was scheduled: the poll before it came later. */
+let scheduledAt = 0;
+/** The loop has polled once more already, because the turn was slow. */
+let polledAgain = false;
 
 /** To be called in a timer: rings after the poll that follows, in that turn of the loop or a later one. */
 export function ringAfterPoll(ring: () => void): Ringer {
@@ -49,21 +56,39 @@ export function withdraw(ringer: Ringer): void {
 }
 
 function schedule(): void {
+  if (immediates.length === 0) scheduledAt = performance.now();
   immediates.push(neutral.runInAsyncScope(setImmediate, undefined, turn));
 }
 
 /** Nothing waits: nothing is left behind either. */
 function rest(): void {
+  clearRest();
+  queue = [];
+  first = 0;
+  polledAgain = false;
+}
+
+/** No more rings in this turn. */
+function clearRest(): void {
   for (let i = ran; i < immediates.length; i++) clearImmediate(immediates[i]);
   immediates = [];
   ran = 0;
-  queue = [];
-  first = 0;
 }
 
 function turn(): void {
   const at = performance.now();
-  if (ran === 0) until = at + SLICE;
+  if (ran === 0) {
+    // Whatever stood between the poll and us took its time. Where every turn does, that is as fresh as it gets.
+    if (at - scheduledAt > FRESH && !polledAgain) {
+      polledAgain = true;
+      ran++;
+      clearRest();
+      goOnInNextTurn();
+      return;
+    }
+    polledAgain = false;
+    until = at + SLICE;
+  }
   ran++;
   try {
     if (at < until) ringNext();

@@ -40,6 +40,28 @@ describe('Alarm', () => {
     server.close();
   });
 
+  it('rings after what came while the loop stalled between its poll and the alarm', async () => {
+    const order: string[] = [];
+    const server = createServer((socket) => {
+      socket.on('data', () => order.push('request'));
+      // In the same turn: first the stall's immediate, then the alarm's.
+      setTimeout(() => {
+        setImmediate(() => {
+          client.write('request');
+          stall(60);
+        });
+      }, 20);
+      const alarm = new Alarm(() => order.push('alarm'));
+      alarm.set(now() + 19.5);
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const client = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    while (order.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    client.destroy();
+    server.close();
+    expect(order).to.deep.equal(['request', 'alarm']);
+  });
+
   it('can be moved, both ways', async () => {
     const later = now() + 60;
     const moved = await rung((alarm) => {
