@@ -25,6 +25,10 @@ export interface ResponseInternals {
   finished: boolean;
   _implicitHeader(): void;
   _finish(): void;
+  /** What we put in the place of Node's own. */
+  _storeHeader: unknown;
+  _send: unknown;
+  _writeRaw: unknown;
   [kOutHeaders]: OutHeaders | null;
   [kNeedDrain]: boolean;
   [kCorked]: number;

@@ -8,6 +8,7 @@ import type { TLSSocket } from 'node:tls';
 import type { LiveConnection } from '../core/connection.js';
 import type { RequestEvent } from '../core/host.js';
 import type { Limit } from '../core/limits.js';
+import { now } from '../core/timing.js';
 import type { H2Context } from './connection.js';
 import { ErrorCode, type H2Error } from './errors.js';
 import { Exchange, type Fate, type StreamOwner, type StreamUser } from './exchange.js';
@@ -84,7 +85,7 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   // Requests: the session's calls. A listener's exception must not pass through the session.
 
   request(stream: Stream, head: RequestHead): void {
-    this.connection.began(head.authority);
+    this.connection.began(head.authority, stream.openedAt);
     this.#events.busy();
     if (head.method === 'CONNECT') {
       this.#connect(stream, head);
@@ -232,10 +233,10 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
 
   // Accounting
 
-  delivered(user: StreamUser): void {
+  delivered(user: StreamUser, at: number): void {
     user.delivered = true;
     // One that was cut or cancelled meanwhile was counted when its stream closed.
-    if (user.over && user.fate === 'served') this.#count(user);
+    if (user.over && user.fate === 'served') this.#count(user, at);
     try {
       user.finish();
     } catch (error) {
@@ -266,10 +267,10 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
     }
   }
 
-  #count(user: StreamUser): void {
+  #count(user: StreamUser, at = now()): void {
     const { connection } = this;
     if (user.fate === 'aborted') connection.aborted(user.method, user.path, user.stream.openedAt);
-    else if (user.fate !== 'open') connection.ended(user.fate);
+    else if (user.fate !== 'open') connection.ended(user.fate, at);
     this.#events.progressed();
   }
 }

@@ -240,16 +240,16 @@ export class H2Response extends ServerResponse {
 
   constructor(req: H2Request, exchange: Exchange) {
     super(req);
+    // V8 makes room in the object for what it sees assigned to `this`.
     (this as { [kExchange]: Exchange })[kExchange] = exchange;
     (this as { socket: unknown }).socket = exchange.view;
-    const own = this as unknown as Record<string, unknown>;
-    own._storeHeader = storeHeader;
-    own._send = send;
-    own._writeRaw = writeRaw;
-    own.write = write;
-    own.end = end;
-    own.cork = cork;
-    own.uncork = uncork;
+    this._storeHeader = storeHeader;
+    this._send = send;
+    this._writeRaw = writeRaw;
+    (this as { write: unknown }).write = write;
+    (this as { end: unknown }).end = end;
+    (this as { cork: unknown }).cork = cork;
+    (this as { uncork: unknown }).uncork = uncork;
   }
 }
 

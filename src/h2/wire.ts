@@ -33,8 +33,8 @@ interface Batch {
 
 /** What the wire tells the connection. */
 export interface WireEvents {
-  /** A response has been written out. */
-  delivered(user: StreamUser): void;
+  /** A response has been written out; `at` is on the `now()` clock. */
+  delivered(user: StreamUser, at: number): void;
   /** A write to the socket is complete. */
   writtenOut(): void;
 }
@@ -232,11 +232,9 @@ export class Wire {
     const batch = error ? undefined : this.#unwritten.shift();
     if (batch === undefined) return;
     this.progress++;
-    if (batch.tracked.length > 0) {
-      const at = now();
-      for (const one of batch.tracked) one.writtenOut(at);
-    }
-    for (const user of batch.users) this.#events.delivered(user);
+    const at = now();
+    for (const one of batch.tracked) one.writtenOut(at);
+    for (const user of batch.users) this.#events.delivered(user, at);
     this.#measure();
     if (this.#session.wantsPump) this.flush();
     this.#events.writtenOut();
