@@ -7,7 +7,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { expect } from 'chai';
 import type { DrainReport } from '../../src/index.js';
 import type { H2Client } from '../wire/h2-client.js';
-import { checkReport, drained, Ground, type Left, nameOf, nothingLeft, turns, WAYS, whatIsThere } from './harness.js';
+import { checkReport, drained, type Ground, groundForEach, nameOf, turns, WAYS } from './harness.js';
 
 type Handler = (req: IncomingMessage, res: ServerResponse) => unknown;
 
@@ -123,19 +123,9 @@ for (const way of WAYS) {
   describe(`a handler that fails, ${nameOf(way)}`, function () {
     this.timeout(30_000);
     let ground: Ground;
-    let left: Left;
-
-    before(() => {
-      left = whatIsThere();
+    groundForEach(way, { drain: { linger: 200 } }, (opened) => {
+      ground = opened;
     });
-    beforeEach(async () => {
-      ground = await Ground.open(way, { drain: { linger: 200 } });
-    });
-    afterEach(async () => {
-      await ground.settled();
-      await ground.close();
-    });
-    after(() => nothingLeft(left));
 
     for (const [failure, { handler, result, reported }] of Object.entries(FAILURES)) {
       for (const inDrain of [false, true]) {

@@ -316,6 +316,24 @@ export async function nothingLeft(before: Left, ms = 5_000): Promise<void> {
   expect(now.connections, 'connections on the heap').to.be.at.most(before.connections);
 }
 
+/** A ground for each test of the suite, closed once it has settled; after the last one nothing is left. */
+export function groundForEach(way: Way, options: ServerOptions, opened: (ground: Ground) => void): void {
+  let left: Left;
+  let ground: Ground;
+  before(() => {
+    left = whatIsThere();
+  });
+  beforeEach(async () => {
+    ground = await Ground.open(way, options);
+    opened(ground);
+  });
+  afterEach(async () => {
+    await ground.settled();
+    await ground.close();
+  });
+  after(() => nothingLeft(left));
+}
+
 /** Runs all of them, a few at a time. */
 export async function inBatches<T>(
   items: readonly T[],

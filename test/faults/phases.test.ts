@@ -14,14 +14,12 @@ import {
   checkReport,
   drained,
   ENDINGS,
-  Ground,
+  type Ground,
+  groundForEach,
   inBatches,
-  type Left,
   nameOf,
-  nothingLeft,
   turns,
   WAYS,
-  whatIsThere,
   within,
 } from './harness.js';
 
@@ -71,19 +69,9 @@ for (const way of WAYS) {
   describe(`a connection that breaks in a drain, ${nameOf(way)}`, function () {
     this.timeout(30_000);
     let ground: Ground;
-    let left: Left;
-
-    before(() => {
-      left = whatIsThere();
+    groundForEach(way, {}, (opened) => {
+      ground = opened;
     });
-    beforeEach(async () => {
-      ground = await Ground.open(way);
-    });
-    afterEach(async () => {
-      await ground.settled();
-      await ground.close();
-    });
-    after(() => nothingLeft(left));
 
     async function scene<C extends H1Client | H2Client>(connectTo: () => Promise<C>): Promise<Scene<C>> {
       const client = await connectTo();

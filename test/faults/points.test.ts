@@ -11,15 +11,13 @@ import {
   drained,
   ENDINGS,
   type FaultEnding,
-  Ground,
+  type Ground,
+  groundForEach,
   inBatches,
-  type Left,
   nameOf,
-  nothingLeft,
   sumOf,
   turns,
   WAYS,
-  whatIsThere,
   within,
 } from './harness.js';
 
@@ -202,18 +200,9 @@ for (const way of WAYS) {
   describe(`a client that breaks off, ${nameOf(way)}`, function () {
     this.timeout(60_000);
     let ground: Ground;
-    let left: Left;
-
-    before(() => {
-      left = whatIsThere();
+    groundForEach(way, { drain: { linger: 200, lingerMax: 1_000 } }, (opened) => {
+      ground = opened;
     });
-    beforeEach(async () => {
-      ground = await Ground.open(way, { drain: { linger: 200, lingerMax: 1_000 } });
-    });
-    afterEach(async () => {
-      await ground.close();
-    });
-    after(() => nothingLeft(left));
 
     it('after any byte that it has sent leaves nothing behind, and nobody else notices', async () => {
       const cuts = way.protocol === 'h1' ? h1Cuts(bytes) : h2Cuts();

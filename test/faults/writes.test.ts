@@ -7,18 +7,7 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { expect } from 'chai';
 import type { LiveConnection } from '../../src/core/connection.js';
-import {
-  checkReport,
-  drained,
-  Ground,
-  type Left,
-  nameOf,
-  nothingLeft,
-  turns,
-  WAYS,
-  whatIsThere,
-  within,
-} from './harness.js';
+import { checkReport, drained, type Ground, groundForEach, nameOf, turns, WAYS, within } from './harness.js';
 
 /** -ENOBUFS, as libuv returns it on Linux. */
 const UV_ENOBUFS = -105;
@@ -42,19 +31,9 @@ for (const way of WAYS) {
   describe(`a write that fails, ${nameOf(way)}`, function () {
     this.timeout(30_000);
     let ground: Ground;
-    let left: Left;
-
-    before(() => {
-      left = whatIsThere();
+    groundForEach(way, { drain: { linger: 200 } }, (opened) => {
+      ground = opened;
     });
-    beforeEach(async () => {
-      ground = await Ground.open(way, { drain: { linger: 200 } });
-    });
-    afterEach(async () => {
-      await ground.settled();
-      await ground.close();
-    });
-    after(() => nothingLeft(left));
 
     const start = async () => {
       const client = await ground.connect();
