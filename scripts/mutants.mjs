@@ -187,6 +187,20 @@ const MUTANTS = [
     H1_TESTS,
   ],
   [
+    'h1: a head that begins on an idle connection is not looked for',
+    'src/h1/timeouts.ts',
+    'Math.min(due, at + this.#headLimit)',
+    'due',
+    tests('test/h1/timeouts.test.ts'),
+  ],
+  [
+    'h1: who has become idle is not looked for',
+    'src/h1/timeouts.ts',
+    '/ LOOKS_PER_TIMEOUT, this.#connection.hold)',
+    '/ LOOKS_PER_TIMEOUT, Infinity)',
+    tests('test/h1/keep-alive.test.ts', 'test/h1/timeouts.test.ts'),
+  ],
+  [
     'h1: requests that come during the drain get no close',
     H1_CONNECTION,
     "if (this.#state === 'announced') exchange.followHead();",

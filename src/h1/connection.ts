@@ -16,7 +16,18 @@ import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { LingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
-import { advertiseKeepAlive, bytesTaken, cutBody, discardBody, onMessageBegin, sendHead } from '../node-internals.js';
+import {
+  advertiseKeepAlive,
+  bytesTaken,
+  cutBody,
+  discardBody,
+  forgetNextHead,
+  headUnderWay,
+  onNextHead,
+  type ParserOf,
+  receivingFor,
+  sendHead,
+} from '../node-internals.js';
 import { Backlog, type Reader } from './backlog.js';
 import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exchange.js';
 import { markFormattedHead } from './mark.js';
@@ -64,8 +75,10 @@ export function h1ConnectionOf(socket: Socket): H1Connection | undefined {
   return (socket as OwnedSocket)[kDriver];
 }
 
-function onHeadBegin(this: { readonly socket: OwnedSocket | null }): void {
-  this.socket?.[kDriver]?.headBegan();
+/** Of the first head only: a call per request is dear, and of later ones the parser says on demand whether one is under way. */
+function onFirstHead(this: ParserOf): void {
+  forgetNextHead(this);
+  (this.socket as OwnedSocket | null)?.[kDriver]?.firstHeadBegan();
 }
 
 /** In place of the socket's own destroySoon(), which node:http calls when an answer that ends the connection is flushed. */
@@ -96,8 +109,10 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   /** A request after which the connection is no longer HTTP: it waits for its turn, or has been handed over. */
   #upgrade: Upgrade | undefined;
   #state: State = 'open';
-  /** When the first byte of a head came that isn't complete yet, on the `now()` clock; 0: none. */
-  #headBeganAt = 0;
+  /** The first head has begun. */
+  #spoken = false;
+  /** When reading went on that had been stopped, on the `now()` clock. */
+  #readsOnAt = 0;
   /** A request that is answered, but was not received in full. */
   #tail: IncomingMessage | undefined;
   /** A request that will be refused, once those before it have been answered, is in flight. */
@@ -136,7 +151,11 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   /** node:http has put its parser on the socket. */
   attached(): void {
-    onMessageBegin(this.#socket, onHeadBegin);
+    onNextHead(this.#socket, onFirstHead);
+  }
+
+  limitsChanged(): void {
+    this.#timeouts.reconsider();
   }
 
   /** The connection has said nothing for as long as it may, since before its protocol was known. */
@@ -169,9 +188,10 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   get awaited(): Awaited {
     if (this.#backlog.held) return { what: 'answer' };
-    if (this.#headBeganAt > 0) {
+    const since = this.#headBeganAt;
+    if (since > 0) {
       // Behind an answer that the client doesn't read, node:http doesn't read either.
-      return this.#socket.isPaused() ? { what: 'answer' } : { what: 'head', since: this.#headBeganAt };
+      return this.#socket.isPaused() ? { what: 'answer' } : { what: 'head', since };
     }
     const exchange = this.#unanswered.at(-1);
     if (exchange !== undefined) {
@@ -183,10 +203,22 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     return { what: 'request', until: this.#idleUntil };
   }
 
+  get hold(): number {
+    return this.#context.keepAlive.hold;
+  }
+
+  /** When the first byte of a head came that isn't complete yet, on the `now()` clock; 0: there is none. */
+  get #headBeganAt(): number {
+    // What won't be answered isn't timed either.
+    if (!this.#spoken || this.#isLate) return 0;
+    const ms = headUnderWay(this.#socket);
+    return ms === undefined ? 0 : Math.max(now() - ms, this.#readsOnAt);
+  }
+
   /** When an idle connection's time is up. */
   get #idleUntil(): number {
     if (this.#silentTooLong && this.#received === 0) return 0;
-    const held = this.#idleSince + this.#context.keepAlive.hold;
+    const held = this.#idleSince + this.hold;
     const idleWait = this.#terms?.idleWait;
     const waited = idleWait === undefined ? held : Math.max(this.#idleSince, this.#idleWaitFrom) + idleWait;
     return Math.min(waited, this.#idleAtMost, this.#lastMoment);
@@ -231,18 +263,15 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   // ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  headBegan(): void {
-    // What won't be answered isn't timed either.
-    if (this.#isLate) return;
-    this.#headBeganAt = now();
-    if (this.#socket.isPaused()) this.#backlog.watch();
-    if (!this.over) this.#timeouts.requestBegan(this.#headBeganAt);
+  firstHeadBegan(): void {
+    this.#spoken = true;
+    this.#timeouts.reconsider();
   }
 
   /** node:http has parsed a head and made its response. */
   received(req: IncomingMessage, res: ServerResponse): void {
-    const startedAt = this.#headBeganAt || now();
-    this.#headBeganAt = 0;
+    const { maxRequestsPerSocket, requestTimeout } = this.#context.settings;
+    const startedAt = requestTimeout > 0 ? now() - receivingFor(this.#socket) : now();
     if (this.#isLate) {
       abandon(req, res);
       this.#countLate();
@@ -254,8 +283,9 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     this.#connection.began(req.headers.host, startedAt);
     this.#received++;
     if (this.#state === 'announced') exchange.followHead();
+    this.#timeouts.requestBegan(startedAt);
+    if (this.#socket.isPaused()) this.#backlog.watch();
     if (this.#unanswered.length > MAX_PIPELINED && this.#backlog.hold()) this.#connection.limited('pipelining');
-    const { maxRequestsPerSocket } = this.#context.settings;
     if (maxRequestsPerSocket > 0 && this.#received >= maxRequestsPerSocket && this.#state === 'open') {
       void drain(this.#connection, this.#context.recycling);
     }
@@ -317,12 +347,14 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
       return;
     }
     this.#idleSince = at;
-    this.#timeouts.idle(this.#idleUntil);
+    // Without a drain its time isn't up before it is looked at again.
+    if (this.#terms !== undefined) this.#timeouts.idle(this.#idleUntil);
   }
 
   /** A head that had begun when reading was stopped is timed from now on. */
   readsOn(): void {
-    if (this.#headBeganAt > 0) this.headBegan();
+    this.#readsOnAt = now();
+    this.#timeouts.reconsider();
   }
 
   get #socketFailed(): boolean {
@@ -392,9 +424,8 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   /** The connection stops being HTTP: node:http reads no further. */
   upgrade(event: 'upgrade' | 'connect', req: IncomingMessage, stream: Duplex, head: Buffer): void {
-    const startedAt = this.#headBeganAt || now();
+    const startedAt = now();
     const answering = (): ServerResponse | undefined => this.#unanswered[0]?.res;
-    this.#headBeganAt = 0;
     this.#backlog.letGo();
     if (this.#isLate) {
       this.#countLate();
@@ -449,7 +480,6 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     const answerBegan = broken?.res.headersSent === true;
     const answered = broken === undefined && this.#headBeganAt === 0 && this.#tail?.complete === false;
     this.#headRefused = this.#headBeganAt > 0;
-    this.#headBeganAt = 0;
     // An answer that is there already, or has begun, leaves no place for another.
     this.#refusing = !answered && !answerBegan;
     this.#afterAnswers = this.#refusing ? () => this.#writeRefusal(status) : () => this.#end();

@@ -1,7 +1,8 @@
 /**
  * The times an HTTP/1.1 connection is held to: request heads, request bodies, answers that the client doesn't read, and
  * idling. An http.Server that doesn't listen enforces none of them. One lazily re-armed alarm per connection; per request
- * it costs a comparison.
+ * it costs a comparison. Nobody tells of heads that begin and connections that become idle: it is looked at often enough
+ * to see them in time.
  */
 import { Alarm, now } from '../core/timing.js';
 import type { H1Settings } from './options.js';
@@ -27,6 +28,8 @@ export interface Timed {
   /** Nothing is awaited any more. */
   readonly over: boolean;
   readonly awaited: Awaited;
+  /** ms that it may be idle. */
+  readonly hold: number;
   readonly bytesRead: number;
   /** Requests are unanswered, or their answers are not written out. */
   readonly answering: boolean;
@@ -58,11 +61,10 @@ export class Timeouts {
     this.#settings = settings;
   }
 
-  /** The first byte of a head has come at this time: its head and its body are timed from now on. */
+  /** A head is complete whose first byte came at this time: its body and its answer are timed from now on. */
   requestBegan(at: number): void {
-    const { headersTimeout, requestTimeout } = this.#settings;
-    const next = at + Math.min(limit(headersTimeout), this.#period, limit(requestTimeout));
-    if (next < this.#alarm.at) this.#alarm.set(next);
+    const next = at + Math.min(this.#period, limit(this.#settings.requestTimeout));
+    if (next < this.#alarm.at && !this.#connection.over) this.#alarm.set(next);
   }
 
   /** The connection may not be awaiting this for as long as it was when it was last looked at. */
@@ -71,7 +73,7 @@ export class Timeouts {
     if (!connection.over) this.#alarm.atMost(this.#nextLook(connection.awaited, now()));
   }
 
-  /** The connection is idle, and may be until then; a look while it wasn't has asked for none at that time. */
+  /** The connection is idle, and may be until then. */
   idle(until: number): void {
     if (until < this.#alarm.at && !this.#connection.over) this.#alarm.set(until);
   }
@@ -114,20 +116,26 @@ export class Timeouts {
     return at < this.#takenAt + limit(this.#settings.sendTimeout);
   }
 
-  /** Looking this often finds stalls in time. */
+  /** Looking this often finds stalls, and who has become idle, in time. */
   get #period(): number {
     const { bodyTimeout, sendTimeout } = this.#settings;
-    return Math.min(limit(bodyTimeout), limit(sendTimeout)) / LOOKS_PER_TIMEOUT;
+    return Math.min(Math.min(limit(bodyTimeout), limit(sendTimeout)) / LOOKS_PER_TIMEOUT, this.#connection.hold);
+  }
+
+  /** So long a head may take. */
+  get #headLimit(): number {
+    const { headersTimeout, requestTimeout } = this.#settings;
+    return Math.min(limit(headersTimeout), limit(requestTimeout));
   }
 
   /** When what is awaited has taken too long. */
   #due(awaited: Awaited): number {
-    const { headersTimeout, bodyTimeout, requestTimeout } = this.#settings;
+    const { bodyTimeout, requestTimeout } = this.#settings;
     switch (awaited.what) {
       case 'request':
         return awaited.until;
       case 'head':
-        return awaited.since + Math.min(limit(headersTimeout), limit(requestTimeout));
+        return awaited.since + this.#headLimit;
       case 'body':
         return Math.min(
           Math.max(this.#bytesAt, awaited.since) + limit(bodyTimeout),
@@ -140,11 +148,13 @@ export class Timeouts {
     }
   }
 
-  /** Bodies and answers are looked at now and then, because their bytes are only counted; the rest at its time. */
+  /** Bodies and answers are looked at now and then, because their bytes are only counted; heads at their time. */
   #nextLook(awaited: Awaited, at: number): number {
     const due = this.#due(awaited);
-    if ((awaited.what === 'request' || awaited.what === 'head') && !this.#connection.answering) return due;
-    return Math.min(due, at + this.#period);
+    if (this.#connection.answering || (awaited.what !== 'request' && awaited.what !== 'head')) {
+      return Math.min(due, at + this.#period);
+    }
+    return awaited.what === 'head' ? due : Math.min(due, at + this.#headLimit);
   }
 }
 
