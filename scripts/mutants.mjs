@@ -182,7 +182,7 @@ const MUTANTS = [
   [
     'h1: close although the next head has begun',
     H1_CONNECTION,
-    'this.#headBeganAt === 0 &&\n      this.#upgrade',
+    'this.#headBeganAt === undefined &&\n      this.#upgrade',
     'this.#upgrade',
     H1_TESTS,
   ],

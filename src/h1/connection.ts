@@ -189,7 +189,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   get awaited(): Awaited {
     if (this.#backlog.held) return { what: 'answer' };
     const since = this.#headBeganAt;
-    if (since > 0) {
+    if (since !== undefined) {
       // Behind an answer that the client doesn't read, node:http doesn't read either.
       return this.#socket.isPaused() ? { what: 'answer' } : { what: 'head', since };
     }
@@ -207,12 +207,12 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     return this.#context.keepAlive.hold;
   }
 
-  /** When the first byte of a head came that isn't complete yet, on the `now()` clock; 0: there is none. */
-  get #headBeganAt(): number {
+  /** When the first byte of a head came that isn't complete yet, on the `now()` clock; `undefined`: there is none. */
+  get #headBeganAt(): number | undefined {
     // What won't be answered isn't timed either.
-    if (!this.#spoken || this.#isLate) return 0;
+    if (!this.#spoken || this.#isLate) return undefined;
     const ms = headUnderWay(this.#socket);
-    return ms === undefined ? 0 : Math.max(now() - ms, this.#readsOnAt);
+    return ms === undefined ? undefined : Math.max(now() - ms, this.#readsOnAt);
   }
 
   /** When an idle connection's time is up. */
@@ -392,7 +392,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
       this.#state === 'announced' &&
       // What node:http answers by itself it answers while it parses: what came along behind it isn't known yet.
       exchange.delivered !== undefined &&
-      this.#headBeganAt === 0 &&
+      this.#headBeganAt === undefined &&
       this.#upgrade === undefined &&
       this.#afterAnswers === undefined &&
       this.#unanswered.at(-1) === exchange &&
@@ -462,7 +462,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     if (this.#state === 'ended' || this.#state === 'upgraded' || this.#afterAnswers !== undefined) return;
     const status = refusalFor(error.code);
     const last = this.#unanswered.at(-1);
-    const broken = this.#headBeganAt === 0 && last?.req.complete === false ? last : undefined;
+    const broken = this.#headBeganAt === undefined && last?.req.complete === false ? last : undefined;
     if (status === undefined) this.#transportFailed(error);
     else if (this.#state !== 'committed') this.#refuse(error, status, broken);
     else if (broken !== undefined) this.#breakOff(broken);
@@ -478,8 +478,8 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   #refuse(error: Error, status: number, broken: Exchange | undefined): void {
     if (status !== REQUEST_TIMEOUT) this.#connection.limited(status === HEAD_TOO_LARGE ? 'maxHeaderSize' : 'malformed');
     const answerBegan = broken?.res.headersSent === true;
-    const answered = broken === undefined && this.#headBeganAt === 0 && this.#tail?.complete === false;
-    this.#headRefused = this.#headBeganAt > 0;
+    const answered = broken === undefined && this.#headBeganAt === undefined && this.#tail?.complete === false;
+    this.#headRefused = this.#headBeganAt !== undefined;
     // An answer that is there already, or has begun, leaves no place for another.
     this.#refusing = !answered && !answerBegan;
     this.#afterAnswers = this.#refusing ? () => this.#writeRefusal(status) : () => this.#end();
