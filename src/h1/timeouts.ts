@@ -58,11 +58,25 @@ export class Timeouts {
     this.#settings = settings;
   }
 
+  /**
+   * Nothing has come yet. The first look is as soon as the first request would have it: one look in vain costs less than
+   * setting the alarm twice.
+   */
+  begin(): void {
+    const at = now();
+    this.#alarm.set(Math.min(this.#nextLook(this.#connection.awaited, at), this.#firstLook(at)));
+  }
+
   /** The first byte of a head has come at this time: its head and its body are timed from now on. */
   requestBegan(at: number): void {
+    const next = this.#firstLook(at);
+    if (next < this.#alarm.at && !this.#connection.over) this.#alarm.set(next);
+  }
+
+  /** When a request that begins then is looked at first. */
+  #firstLook(at: number): number {
     const { headersTimeout, requestTimeout } = this.#settings;
-    const next = at + Math.min(limit(headersTimeout), this.#period, limit(requestTimeout));
-    if (next < this.#alarm.at) this.#alarm.set(next);
+    return at + Math.min(limit(headersTimeout), this.#period, limit(requestTimeout));
   }
 
   /** The connection may not be awaiting this for as long as it was when it was last looked at. */
