@@ -215,7 +215,13 @@ const MUTANTS = [
     H1,
   ],
   ['h1: the head with close waits for the body', H1_CONNECTION, 'sendHead(res);', '', [...H1, ...H1_TESTS]],
-  ['h1: unserved requests are not counted', H1_CONNECTION, 'else this.#connection.counts.unserved++;', '', H1],
+  [
+    'h1: unserved requests are not counted',
+    H1_CONNECTION,
+    'if (this.#refusal?.takesHead() !== true) this.#connection.counts.unserved++;',
+    '',
+    H1,
+  ],
   [
     'h1: an idle connection is closed without lingering',
     H1_CONNECTION,
@@ -223,7 +229,7 @@ const MUTANTS = [
     'this.#socket.destroy();\n      this.#lingering = new LingeringClose(',
     H1,
   ],
-  ['h1: idleWait is ignored', H1_CONNECTION, 'idleWait === undefined ? held :', 'idleWait !== 0 ? held :', H1_TESTS],
+  ['h1: idleWait is ignored', 'src/h1/idle.ts', 'idleWait === undefined ? held :', 'idleWait !== 0 ? held :', H1_TESTS],
 ];
 
 function simulation(proto) {

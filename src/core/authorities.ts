@@ -7,7 +7,7 @@
 const MAX_AUTHORITIES = 64;
 
 export class Authorities implements Iterable<string> {
-  readonly #seen = new Set<string>();
+  #seen: Set<string> | undefined;
   /** Those with a port, without it; none on the default ports. */
   #hosts: Set<string> | undefined;
   /** As it was sent: most connections name one host, and repeating it costs one comparison. */
@@ -16,27 +16,36 @@ export class Authorities implements Iterable<string> {
   /** A request named this host. */
   note(authority: string | undefined): void {
     if (authority === undefined || authority === '' || authority === this.#last) return;
+    // The last one is remembered when another follows, or somebody asks: most connections are never asked.
+    if (this.#last !== undefined) this.#rememberLast();
     this.#last = authority;
-    const name = authority.toLowerCase();
+  }
+
+  #rememberLast(): Set<string> {
+    this.#seen ??= new Set();
+    if (this.#last === undefined) return this.#seen;
+    const name = this.#last.toLowerCase();
     remember(this.#seen, name);
     const port = portAt(name);
-    if (port === -1) return;
-    this.#hosts ??= new Set();
-    remember(this.#hosts, name.slice(0, port));
+    if (port !== -1) {
+      this.#hosts ??= new Set();
+      remember(this.#hosts, name.slice(0, port));
+    }
+    return this.#seen;
   }
 
   get size(): number {
-    return this.#seen.size;
+    return this.#rememberLast().size;
   }
 
   /** Whether a request named it; a name in lower case without a port stands for every port. */
   has(authority: string): boolean {
-    return this.#seen.has(authority) || this.#hosts?.has(authority) === true;
+    return this.#rememberLast().has(authority) || this.#hosts?.has(authority) === true;
   }
 
   /** In lower case, with the port where one was sent; the one named last comes last. */
   [Symbol.iterator](): Iterator<string> {
-    return this.#seen.values();
+    return this.#rememberLast().values();
   }
 }
 

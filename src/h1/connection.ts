@@ -30,9 +30,10 @@ import {
 } from '../node-internals.js';
 import { Backlog, type Reader } from './backlog.js';
 import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exchange.js';
+import { IdleTime } from './idle.js';
 import { markFormattedHead } from './mark.js';
 import type { H1Settings } from './options.js';
-import { HEAD_TOO_LARGE, REQUEST_TIMEOUT, refusal, refusalFor, requestTimeoutError } from './refusal.js';
+import { limitBehind, Refusal, refusalFor, refusalText, requestTimeoutError } from './refusal.js';
 import { type Awaited, type Timed, Timeouts } from './timeouts.js';
 import { forwardDrain, Upgrade } from './upgrade.js';
 import { pieceWrites } from './writes.js';
@@ -115,21 +116,11 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   #readsOnAt = 0;
   /** A request that is answered, but was not received in full. */
   #tail: IncomingMessage | undefined;
-  /** A request that will be refused, once those before it have been answered, is in flight. */
-  #refusing = false;
-  /** What ends the connection then. */
-  #afterAnswers: (() => void) | undefined;
-  /** A head has been refused before it was complete: it is counted already. */
-  #headRefused = false;
+  /** What is refused waits for its turn. */
+  #refusal: Refusal | undefined;
+  readonly #idle: IdleTime;
   #received = 0;
   #late = 0;
-  /** On the `now()` clock. */
-  #idleSince = now();
-  #silentTooLong = false;
-  /** When the drain was asked for its `idleWait`, on the `now()` clock, */
-  #idleWaitFrom = 0;
-  /** and when the idle connection's time would have been up for those who asked before. */
-  #idleAtMost = Infinity;
   #terms: DrainTerms | undefined;
   #settled: (() => void) | undefined;
   #finished: (() => void) | undefined;
@@ -145,8 +136,9 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     socket.destroySoon = onDestroySoon;
     pieceWrites(socket);
     this.#backlog = new Backlog(socket, this);
+    this.#idle = new IdleTime(context.keepAlive);
     this.#timeouts = new Timeouts(this, context.settings);
-    this.#timeouts.reconsider();
+    this.#timeouts.begin();
   }
 
   /** node:http has put its parser on the socket. */
@@ -160,7 +152,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   /** The connection has said nothing for as long as it may, since before its protocol was known. */
   silentTooLong(): void {
-    this.#silentTooLong = true;
+    this.#idle.silentTooLong();
     this.#timeouts.reconsider();
   }
 
@@ -199,8 +191,8 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
       const heldBack = exchange !== this.#unanswered[0] || !exchange.awaitsBody;
       return { what: 'body', since: exchange.startedAt, heldBack };
     }
-    if (this.#tail?.complete === false) return { what: 'tail', until: this.#lastMoment };
-    return { what: 'request', until: this.#idleUntil };
+    if (this.#tail?.complete === false) return { what: 'tail', until: this.#idle.lastMoment };
+    return { what: 'request', until: this.#idle.until };
   }
 
   get hold(): number {
@@ -213,20 +205,6 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     if (!this.#spoken || this.#isLate) return undefined;
     const ms = headUnderWay(this.#socket);
     return ms === undefined ? undefined : Math.max(now() - ms, this.#readsOnAt);
-  }
-
-  /** When an idle connection's time is up. */
-  get #idleUntil(): number {
-    if (this.#silentTooLong && this.#received === 0) return 0;
-    const held = this.#idleSince + this.hold;
-    const idleWait = this.#terms?.idleWait;
-    const waited = idleWait === undefined ? held : Math.max(this.#idleSince, this.#idleWaitFrom) + idleWait;
-    return Math.min(waited, this.#idleAtMost, this.#lastMoment);
-  }
-
-  /** The end of a drain must leave time to linger. */
-  get #lastMoment(): number {
-    return this.#terms === undefined ? Infinity : this.#terms.deadline - this.#terms.linger;
   }
 
   expired({ what }: Awaited): void {
@@ -322,13 +300,12 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   /** Requests from now on come after the last that will be answered. */
   get #isLate(): boolean {
-    return this.#state === 'committed' || this.#state === 'ended' || this.#afterAnswers !== undefined;
+    return this.#state === 'committed' || this.#state === 'ended' || this.#refusal !== undefined;
   }
 
   /** No handler sees it, nothing answers it. */
   #countLate(): void {
-    if (this.#headRefused) this.#headRefused = false;
-    else this.#connection.counts.unserved++;
+    if (this.#refusal?.takesHead() !== true) this.#connection.counts.unserved++;
     if (++this.#late > MAX_LATE) this.#connection.reset();
   }
 
@@ -341,14 +318,14 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed', at);
     if (this.#backlog.held && this.#unanswered.length <= MAX_PIPELINED / 2) this.#backlog.release();
     if (!exchange.req.complete) this.#awaitTail(exchange.req);
-    if (this.#unanswered.length > 0 || this.#upgrade !== undefined || this.#afterAnswers !== undefined) {
+    if (this.#unanswered.length > 0 || this.#upgrade !== undefined || this.#refusal !== undefined) {
       // node:http gives the socket to the next response first.
       process.nextTick(next, this);
       return;
     }
-    this.#idleSince = at;
+    this.#idle.beginsAt(at);
     // Without a drain its time isn't up before it is looked at again.
-    if (this.#terms !== undefined) this.#timeouts.idle(this.#idleUntil);
+    if (this.#terms !== undefined) this.#timeouts.idle(this.#idle.until);
   }
 
   /** A head that had begun when reading was stopped is timed from now on. */
@@ -370,7 +347,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
       exchange.turn = undefined;
       turn?.();
     } else if (this.#upgrade !== undefined) this.#upgrade.turn();
-    else this.#afterAnswers?.();
+    else this.#refusal?.turn();
   }
 
   /** An answer is complete before its request. */
@@ -381,8 +358,8 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     req.once('close', () => {
       if (this.#tail !== req) return;
       this.#tail = undefined;
-      this.#idleSince = now();
-      this.#timeouts.idle(this.#idleUntil);
+      this.#idle.beginsAt(now());
+      this.#timeouts.idle(this.#idle.until);
     });
     this.#timeouts.reconsider();
   }
@@ -394,7 +371,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
       exchange.delivered !== undefined &&
       this.#headBeganAt === undefined &&
       this.#upgrade === undefined &&
-      this.#afterAnswers === undefined &&
+      this.#refusal === undefined &&
       this.#unanswered.at(-1) === exchange &&
       exchange.res.statusCode !== 101
     );
@@ -416,7 +393,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     }
     if (this.#upgrade !== undefined) this.#connection.ended('unserved');
     this.#upgrade = undefined;
-    this.#refused();
+    this.#refusal?.settle();
     this.#end();
   }
 
@@ -447,7 +424,8 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
       this.#upgrade = undefined;
       this.#connection.ended('malformed');
       this.#socket.resume();
-      this.#writeRefusal(501);
+      this.#socket.write(refusalText(501));
+      this.#end();
       return;
     }
     this.#state = 'upgraded';
@@ -459,7 +437,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   /** What node:http's parser, the socket, or the clock reports. */
   clientError(error: Error & { code?: string }): void {
-    if (this.#state === 'ended' || this.#state === 'upgraded' || this.#afterAnswers !== undefined) return;
+    if (this.#state === 'ended' || this.#state === 'upgraded' || this.#refusal !== undefined) return;
     const status = refusalFor(error.code);
     const last = this.#unanswered.at(-1);
     const broken = this.#headBeganAt === undefined && last?.req.complete === false ? last : undefined;
@@ -476,29 +454,28 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   /** Refuses what is being received, after all that was received before has been answered. */
   #refuse(error: Error, status: number, broken: Exchange | undefined): void {
-    if (status !== REQUEST_TIMEOUT) this.#connection.limited(status === HEAD_TOO_LARGE ? 'maxHeaderSize' : 'malformed');
+    const limit = limitBehind(status);
+    if (limit !== undefined) this.#connection.limited(limit);
+    const headIsOpen = this.#headBeganAt !== undefined;
     const answerBegan = broken?.res.headersSent === true;
-    const answered = broken === undefined && this.#headBeganAt === undefined && this.#tail?.complete === false;
-    this.#headRefused = this.#headBeganAt !== undefined;
+    const answered = broken === undefined && !headIsOpen && this.#tail?.complete === false;
     // An answer that is there already, or has begun, leaves no place for another.
-    this.#refusing = !answered && !answerBegan;
-    this.#afterAnswers = this.#refusing ? () => this.#writeRefusal(status) : () => this.#end();
-    if (this.#refusing) {
+    const answer = answered || answerBegan ? undefined : status;
+    const refusal = new Refusal(this.#connection, this.#socket, answer, headIsOpen, () => this.#end());
+    this.#refusal = refusal;
+    if (refusal.isPending) {
       if (broken === undefined) this.#connection.began();
       else this.#unanswered.pop();
     }
     if (this.#context.host.clientError(this.#connection, error, this.#socket)) {
-      this.#afterAnswers = () => {};
-      this.#refused();
-      if (this.#socket.writableEnded) this.#end();
-      else this.#socket.once('finish', () => this.#end());
+      refusal.leave();
       return;
     }
     if (broken !== undefined) {
       if (answerBegan) this.#breakOff(broken);
       else broken.abandon();
     }
-    if (this.#unanswered.length === 0) this.#afterAnswers();
+    if (this.#unanswered.length === 0) refusal.turn();
   }
 
   /** The rest of a body won't come, and its answer has begun: a handler that reads it, now or later, must not wait. */
@@ -507,22 +484,11 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     else cutBody(req);
   }
 
-  #refused(): void {
-    if (this.#refusing) this.#connection.ended('malformed');
-    this.#refusing = false;
-  }
-
-  #writeRefusal(status: number): void {
-    this.#refused();
-    this.#socket.write(refusal(status));
-    this.#end();
-  }
-
   // ── the phases of a drain ───────────────────────────────────────────────────────────────────────────────────────
 
   announce(terms: DrainTerms): void {
     this.#terms = terms;
-    this.#idleWaitFrom = now();
+    this.#idle.draining(terms);
     this.#lingering?.tighten(terms);
     if (this.#state !== 'open') return;
     this.#state = 'announced';
@@ -536,10 +502,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   tighten(terms: DrainTerms): void {
     if (this.#terms === undefined) return;
-    if (terms.idleWait !== this.#terms.idleWait) {
-      if (this.awaited.what === 'request') this.#idleAtMost = this.#idleUntil;
-      this.#idleWaitFrom = now();
-    }
+    this.#idle.tighten(terms, this.awaited.what === 'request');
     this.#terms = terms;
     this.#lingering?.tighten(terms);
     this.#timeouts.reconsider();
@@ -597,7 +560,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
       if (delivered !== undefined) this.#connection.aborted(req.method ?? '', req.url ?? '', startedAt);
       else this.#connection.ended('malformed');
     }
-    this.#refused();
+    this.#refusal?.settle();
     if (this.#upgrade === undefined) return;
     const { req, startedAt } = this.#upgrade;
     if (handedOver && !this.#connection.destroyedHere) this.#connection.ended('served');

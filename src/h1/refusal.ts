@@ -1,12 +1,16 @@
 /**
- * The answers that the server itself gives to what is no valid request. Each ends the connection.
+ * The refusal of what is no valid request, or doesn't come in time: the server's own answer, once all that came before
+ * has been answered, and then the end of the connection. What is refused is connection.ts's.
  */
 import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import type { LiveConnection } from '../core/connection.js';
+import type { Limit } from '../core/limits.js';
 
 const TIMED_OUT = 'ERR_HTTP_REQUEST_TIMEOUT';
 
-export const REQUEST_TIMEOUT = 408;
-export const HEAD_TOO_LARGE = 431;
+const REQUEST_TIMEOUT = 408;
+const HEAD_TOO_LARGE = 431;
 
 /** The errors that have a better answer than 400. */
 const STATUS_BY_CODE: Readonly<Record<string, number>> = {
@@ -26,6 +30,77 @@ export function requestTimeoutError(): Error & { code: string } {
   return Object.assign(new Error('Request timeout'), { code: TIMED_OUT });
 }
 
-export function refusal(status: number): string {
+/** The limit that such an answer tells of; a time that ran out has been counted by whoever kept it. */
+export function limitBehind(status: number): Limit | undefined {
+  if (status === REQUEST_TIMEOUT) return undefined;
+  return status === HEAD_TOO_LARGE ? 'maxHeaderSize' : 'malformed';
+}
+
+export function refusalText(status: number): string {
   return `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`;
+}
+
+/** A refusal that waits for the answers before it. Nothing that comes after it is answered. */
+export class Refusal {
+  readonly #connection: LiveConnection;
+  readonly #socket: Socket;
+  readonly #status: number | undefined;
+  readonly #end: () => void;
+  #isPending: boolean;
+  #headIsOpen: boolean;
+  #isLeft = false;
+
+  /**
+   * @param status `undefined`: what is refused has its answer already, or the beginning of one
+   * @param headIsOpen the head of what is refused isn't complete
+   * @param end ends the connection
+   */
+  constructor(
+    connection: LiveConnection,
+    socket: Socket,
+    status: number | undefined,
+    headIsOpen: boolean,
+    end: () => void,
+  ) {
+    this.#connection = connection;
+    this.#socket = socket;
+    this.#status = status;
+    this.#isPending = status !== undefined;
+    this.#headIsOpen = headIsOpen;
+    this.#end = end;
+  }
+
+  /** What is refused is in flight. */
+  get isPending(): boolean {
+    return this.#isPending;
+  }
+
+  /** A head that comes after it is complete: is it the refused one? That has been counted. */
+  takesHead(): boolean {
+    const isOwn = this.#headIsOpen;
+    this.#headIsOpen = false;
+    return isOwn;
+  }
+
+  /** The application answers instead. */
+  leave(): void {
+    this.#isLeft = true;
+    this.settle();
+    if (this.#socket.writableEnded) this.#end();
+    else this.#socket.once('finish', this.#end);
+  }
+
+  /** All that came before has been answered. */
+  turn(): void {
+    if (this.#isLeft) return;
+    this.settle();
+    if (this.#status !== undefined) this.#socket.write(refusalText(this.#status));
+    this.#end();
+  }
+
+  /** It is in flight no longer. */
+  settle(): void {
+    if (this.#isPending) this.#connection.ended('malformed');
+    this.#isPending = false;
+  }
 }

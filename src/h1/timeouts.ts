@@ -61,10 +61,24 @@ export class Timeouts {
     this.#settings = settings;
   }
 
+  /**
+   * Nothing has come yet. The first look is as soon as the first request would have it: one look in vain costs less than
+   * setting the alarm twice.
+   */
+  begin(): void {
+    const at = now();
+    this.#alarm.set(Math.min(this.#nextLook(this.#connection.awaited, at), this.#firstLook(at)));
+  }
+
   /** A head is complete whose first byte came at this time: its body and its answer are timed from now on. */
   requestBegan(at: number): void {
-    const next = at + Math.min(this.#period, limit(this.#settings.requestTimeout));
+    const next = this.#firstLook(at);
     if (next < this.#alarm.at && !this.#connection.over) this.#alarm.set(next);
+  }
+
+  /** When a request that begins then is looked at first. */
+  #firstLook(at: number): number {
+    return at + Math.min(this.#period, limit(this.#settings.requestTimeout));
   }
 
   /** The connection may not be awaiting this for as long as it was when it was last looked at. */
