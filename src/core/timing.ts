@@ -3,6 +3,8 @@
  * a timer that closes, commits or answers acts on stale facts (measured: it lost 50 of 50 requests; deciding after one
  * poll lost none). Everything in lastcall that acts on time goes through here.
  */
+// The global of this name is looked up anew each time.
+import { performance } from 'node:perf_hooks';
 import { type Ringer, ringAfterPoll, withdraw } from './ringing.js';
 
 /** setTimeout's largest delay; what is longer waits in several rounds. */
