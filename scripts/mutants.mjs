@@ -182,23 +182,9 @@ const MUTANTS = [
   [
     'h1: close although the next head has begun',
     H1_CONNECTION,
-    'this.#headBeganAt === undefined &&\n      this.#upgrade',
+    'this.#headBeganAt === 0 &&\n      this.#upgrade',
     'this.#upgrade',
     H1_TESTS,
-  ],
-  [
-    'h1: a head that begins on an idle connection is not looked for',
-    'src/h1/timeouts.ts',
-    'Math.min(due, at + this.#headLimit)',
-    'due',
-    tests('test/h1/timeouts.test.ts'),
-  ],
-  [
-    'h1: who has become idle is not looked for',
-    'src/h1/timeouts.ts',
-    '/ LOOKS_PER_TIMEOUT, this.#connection.hold)',
-    '/ LOOKS_PER_TIMEOUT, Infinity)',
-    tests('test/h1/keep-alive.test.ts', 'test/h1/timeouts.test.ts'),
   ],
   [
     'h1: requests that come during the drain get no close',

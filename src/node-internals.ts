@@ -12,9 +12,6 @@ interface HttpParser {
   readonly constructor: { readonly kOnMessageBegin?: unknown };
   readonly socket: Socket | null;
   readonly incoming?: IncomingMessage | null;
-  /** ms since a message began; 0 since it has ended, and anything before the first. */
-  duration(): number;
-  headersCompleted(): boolean;
   [callback: number]: unknown;
 }
 
@@ -97,8 +94,10 @@ const kBufferCallback = symbolOf(UNCONNECTED, 'kBufferCb');
  * for a mere duplex: it may be written to, and read, while somebody still looks at what another has read.
  */
 export function readInto(socket: Socket, buffer: Buffer, onRead: (size: number) => void): void {
+  const { _handle } = socket as unknown as SocketInternals;
   if (kBuffer === undefined || kBufferCallback === undefined || !isFedByKernel(socket)) return;
-  (socket as unknown as { _handle: Required<SocketHandle> })._handle.useUserBuffer(buffer);
+  if (typeof _handle?.useUserBuffer !== 'function') return;
+  _handle.useUserBuffer(buffer);
   Object.assign(socket, { [kBuffer]: buffer, [kBufferCallback]: onRead });
 }
 
@@ -112,33 +111,10 @@ export function keepsAlive(server: NetServer): boolean {
   return (server as unknown as ServerInternals).keepAlive === true;
 }
 
-/**
- * Calls `listener` when the first byte of the next head has been parsed, once. It must be shared: it is set on a parser
- * that others will use.
- */
-export function onNextHead(socket: Socket, listener: (this: ParserOf) => void): void {
+/** Calls `listener(socket)` when the first byte of a request's head has been parsed. The listener must be shared: it is set on a pooled parser. */
+export function onMessageBegin(socket: Socket, listener: (this: { readonly socket: Socket | null }) => void): void {
   const parser = (socket as unknown as SocketInternals).parser;
   if (parser) parser[Number(parser.constructor.kOnMessageBegin)] = listener;
-}
-
-/** What a listener of `onNextHead` is called on. */
-export type ParserOf = Pick<HttpParser, 'socket' | 'constructor'>;
-
-/** No further head is told. */
-export function forgetNextHead(parser: ParserOf): void {
-  (parser as HttpParser)[Number(parser.constructor.kOnMessageBegin)] = undefined;
-}
-
-/** ms since the first byte of what is being received on a socket, if its first head has begun. */
-export function receivingFor(socket: Socket): number {
-  return (socket as unknown as SocketInternals).parser?.duration() ?? 0;
-}
-
-/** ms since the first byte of a head that isn't complete; `undefined`: there is none, if the first one has begun. */
-export function headUnderWay(socket: Socket): number | undefined {
-  const parser = (socket as unknown as SocketInternals).parser;
-  if (!parser || parser.headersCompleted()) return undefined;
-  return parser.duration() || undefined;
 }
 
 /** Reads and discards what is left of a request's body, its listeners notwithstanding. */
@@ -340,9 +316,6 @@ function missingInternals(): string[] {
   server.emit('connection', wire);
   const parser = (wire as unknown as SocketInternals).parser;
   need(typeof parser?.constructor.kOnMessageBegin === 'number', 'HTTPParser.kOnMessageBegin');
-  for (const name of ['duration', 'headersCompleted'] as const) {
-    need(typeof parser?.[name] === 'function', `HTTPParser.${name}`);
-  }
   need(parsedSocketsOf(server)[0]?.socket === (wire as unknown), "http.Server's list of connections");
   let answered = false;
   let detached = false;

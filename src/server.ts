@@ -107,7 +107,6 @@ export class Server extends NetServer {
     const { h1, h2 } = this.#settings;
     h1.headersTimeout = duration('headersTimeout', ms, 0);
     if (h2 !== undefined) h2.headersTimeout = h1.headersTimeout;
-    this.#limitsChanged();
   }
 
   /** ms for a whole request (0: no limit). */
@@ -116,11 +115,6 @@ export class Server extends NetServer {
   }
   set requestTimeout(ms: number) {
     this.#settings.h1.requestTimeout = duration('requestTimeout', ms, 0);
-    this.#limitsChanged();
-  }
-
-  #limitsChanged(): void {
-    for (const { driver } of this.connections.live()) driver?.limitsChanged?.();
   }
 
   /** What responses advertise in `Keep-Alive: timeout`, in ms: `keepAlive.advertise`. How long connections are kept is `keepAlive.hold`. */

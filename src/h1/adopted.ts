@@ -69,5 +69,5 @@ export function joinParsed(connection: LiveConnection, { socket, receives }: Par
   if (res !== undefined) driver.inFlight(res.req, res);
   else if (req !== undefined && !req.complete) driver.answeredEarly(req);
   // Of a connection that is new nobody knows whether its first byte has come.
-  if (receives && socket.bytesRead > 0 && (req === undefined || req.complete)) driver.firstHeadBegan();
+  if (receives && socket.bytesRead > 0 && (req === undefined || req.complete)) driver.headBegan();
 }

@@ -16,18 +16,7 @@ import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { LingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
-import {
-  advertiseKeepAlive,
-  bytesTaken,
-  cutBody,
-  discardBody,
-  forgetNextHead,
-  headUnderWay,
-  onNextHead,
-  type ParserOf,
-  receivingFor,
-  sendHead,
-} from '../node-internals.js';
+import { advertiseKeepAlive, bytesTaken, cutBody, discardBody, onMessageBegin, sendHead } from '../node-internals.js';
 import { Backlog, type Reader } from './backlog.js';
 import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exchange.js';
 import { IdleTime } from './idle.js';
@@ -76,10 +65,8 @@ export function h1ConnectionOf(socket: Socket): H1Connection | undefined {
   return (socket as OwnedSocket)[kDriver];
 }
 
-/** Of the first head only: a call per request is dear, and of later ones the parser says on demand whether one is under way. */
-function onFirstHead(this: ParserOf): void {
-  forgetNextHead(this);
-  (this.socket as OwnedSocket | null)?.[kDriver]?.firstHeadBegan();
+function onHeadBegin(this: { readonly socket: OwnedSocket | null }): void {
+  this.socket?.[kDriver]?.headBegan();
 }
 
 /** In place of the socket's own destroySoon(), which node:http calls when an answer that ends the connection is flushed. */
@@ -110,10 +97,8 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   /** A request after which the connection is no longer HTTP: it waits for its turn, or has been handed over. */
   #upgrade: Upgrade | undefined;
   #state: State = 'open';
-  /** The first head has begun. */
-  #spoken = false;
-  /** When reading went on that had been stopped, on the `now()` clock. */
-  #readsOnAt = 0;
+  /** When the first byte of a head came that isn't complete yet, on the `now()` clock; 0: none. */
+  #headBeganAt = 0;
   /** A request that is answered, but was not received in full. */
   #tail: IncomingMessage | undefined;
   /** What is refused waits for its turn. */
@@ -143,11 +128,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   /** node:http has put its parser on the socket. */
   attached(): void {
-    onNextHead(this.#socket, onFirstHead);
-  }
-
-  limitsChanged(): void {
-    this.#timeouts.reconsider();
+    onMessageBegin(this.#socket, onHeadBegin);
   }
 
   /** The connection has said nothing for as long as it may, since before its protocol was known. */
@@ -180,10 +161,9 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   get awaited(): Awaited {
     if (this.#backlog.held) return { what: 'answer' };
-    const since = this.#headBeganAt;
-    if (since !== undefined) {
+    if (this.#headBeganAt > 0) {
       // Behind an answer that the client doesn't read, node:http doesn't read either.
-      return this.#socket.isPaused() ? { what: 'answer' } : { what: 'head', since };
+      return this.#socket.isPaused() ? { what: 'answer' } : { what: 'head', since: this.#headBeganAt };
     }
     const exchange = this.#unanswered.at(-1);
     if (exchange !== undefined) {
@@ -193,18 +173,6 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     }
     if (this.#tail?.complete === false) return { what: 'tail', until: this.#idle.lastMoment };
     return { what: 'request', until: this.#idle.until };
-  }
-
-  get hold(): number {
-    return this.#context.keepAlive.hold;
-  }
-
-  /** When the first byte of a head came that isn't complete yet, on the `now()` clock; `undefined`: there is none. */
-  get #headBeganAt(): number | undefined {
-    // What won't be answered isn't timed either.
-    if (!this.#spoken || this.#isLate) return undefined;
-    const ms = headUnderWay(this.#socket);
-    return ms === undefined ? undefined : Math.max(now() - ms, this.#readsOnAt);
   }
 
   expired({ what }: Awaited): void {
@@ -241,15 +209,19 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   // ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  firstHeadBegan(): void {
-    this.#spoken = true;
-    this.#timeouts.reconsider();
+  headBegan(): void {
+    // What won't be answered isn't timed either.
+    if (this.#isLate) return;
+    const at = now();
+    this.#headBeganAt = at;
+    if (this.#socket.isPaused()) this.#backlog.watch();
+    this.#timeouts.requestBegan(at);
   }
 
   /** node:http has parsed a head and made its response. */
   received(req: IncomingMessage, res: ServerResponse): void {
-    const { maxRequestsPerSocket, requestTimeout } = this.#context.settings;
-    const startedAt = requestTimeout > 0 ? now() - receivingFor(this.#socket) : now();
+    const startedAt = this.#headBeganAt || now();
+    this.#headBeganAt = 0;
     if (this.#isLate) {
       abandon(req, res);
       this.#countLate();
@@ -261,9 +233,8 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     this.#connection.began(req.headers.host, startedAt);
     this.#received++;
     if (this.#state === 'announced') exchange.followHead();
-    this.#timeouts.requestBegan(startedAt);
-    if (this.#socket.isPaused()) this.#backlog.watch();
     if (this.#unanswered.length > MAX_PIPELINED && this.#backlog.hold()) this.#connection.limited('pipelining');
+    const { maxRequestsPerSocket } = this.#context.settings;
     if (maxRequestsPerSocket > 0 && this.#received >= maxRequestsPerSocket && this.#state === 'open') {
       void drain(this.#connection, this.#context.recycling);
     }
@@ -324,14 +295,12 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
       return;
     }
     this.#idle.beginsAt(at);
-    // Without a drain its time isn't up before it is looked at again.
-    if (this.#terms !== undefined) this.#timeouts.idle(this.#idle.until);
+    this.#timeouts.idle(this.#idle.until);
   }
 
   /** A head that had begun when reading was stopped is timed from now on. */
   readsOn(): void {
-    this.#readsOnAt = now();
-    this.#timeouts.reconsider();
+    if (this.#headBeganAt > 0) this.headBegan();
   }
 
   get #socketFailed(): boolean {
@@ -369,7 +338,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
       this.#state === 'announced' &&
       // What node:http answers by itself it answers while it parses: what came along behind it isn't known yet.
       exchange.delivered !== undefined &&
-      this.#headBeganAt === undefined &&
+      this.#headBeganAt === 0 &&
       this.#upgrade === undefined &&
       this.#refusal === undefined &&
       this.#unanswered.at(-1) === exchange &&
@@ -401,8 +370,9 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   /** The connection stops being HTTP: node:http reads no further. */
   upgrade(event: 'upgrade' | 'connect', req: IncomingMessage, stream: Duplex, head: Buffer): void {
-    const startedAt = now();
+    const startedAt = this.#headBeganAt || now();
     const answering = (): ServerResponse | undefined => this.#unanswered[0]?.res;
+    this.#headBeganAt = 0;
     this.#backlog.letGo();
     if (this.#isLate) {
       this.#countLate();
@@ -440,7 +410,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     if (this.#state === 'ended' || this.#state === 'upgraded' || this.#refusal !== undefined) return;
     const status = refusalFor(error.code);
     const last = this.#unanswered.at(-1);
-    const broken = this.#headBeganAt === undefined && last?.req.complete === false ? last : undefined;
+    const broken = this.#headBeganAt === 0 && last?.req.complete === false ? last : undefined;
     if (status === undefined) this.#transportFailed(error);
     else if (this.#state !== 'committed') this.#refuse(error, status, broken);
     else if (broken !== undefined) this.#breakOff(broken);
@@ -456,7 +426,8 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   #refuse(error: Error, status: number, broken: Exchange | undefined): void {
     const limit = limitBehind(status);
     if (limit !== undefined) this.#connection.limited(limit);
-    const headIsOpen = this.#headBeganAt !== undefined;
+    const headIsOpen = this.#headBeganAt > 0;
+    this.#headBeganAt = 0;
     const answerBegan = broken?.res.headersSent === true;
     const answered = broken === undefined && !headIsOpen && this.#tail?.complete === false;
     // An answer that is there already, or has begun, leaves no place for another.

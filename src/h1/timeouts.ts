@@ -1,8 +1,7 @@
 /**
  * The times an HTTP/1.1 connection is held to: request heads, request bodies, answers that the client doesn't read, and
  * idling. An http.Server that doesn't listen enforces none of them. One lazily re-armed alarm per connection; per request
- * it costs a comparison. Nobody tells of heads that begin and connections that become idle: it is looked at often enough
- * to see them in time.
+ * it costs a comparison.
  */
 import { Alarm, now } from '../core/timing.js';
 import type { H1Settings } from './options.js';
@@ -28,8 +27,6 @@ export interface Timed {
   /** Nothing is awaited any more. */
   readonly over: boolean;
   readonly awaited: Awaited;
-  /** ms that it may be idle. */
-  readonly hold: number;
   readonly bytesRead: number;
   /** Requests are unanswered, or their answers are not written out. */
   readonly answering: boolean;
@@ -70,7 +67,7 @@ export class Timeouts {
     this.#alarm.set(Math.min(this.#nextLook(this.#connection.awaited, at), this.#firstLook(at)));
   }
 
-  /** A head is complete whose first byte came at this time: its body and its answer are timed from now on. */
+  /** The first byte of a head has come at this time: its head and its body are timed from now on. */
   requestBegan(at: number): void {
     const next = this.#firstLook(at);
     if (next < this.#alarm.at && !this.#connection.over) this.#alarm.set(next);
@@ -78,7 +75,8 @@ export class Timeouts {
 
   /** When a request that begins then is looked at first. */
   #firstLook(at: number): number {
-    return at + Math.min(this.#period, limit(this.#settings.requestTimeout));
+    const { headersTimeout, requestTimeout } = this.#settings;
+    return at + Math.min(limit(headersTimeout), this.#period, limit(requestTimeout));
   }
 
   /** The connection may not be awaiting this for as long as it was when it was last looked at. */
@@ -87,7 +85,7 @@ export class Timeouts {
     if (!connection.over) this.#alarm.atMost(this.#nextLook(connection.awaited, now()));
   }
 
-  /** The connection is idle, and may be until then. */
+  /** The connection is idle, and may be until then; a look while it wasn't has asked for none at that time. */
   idle(until: number): void {
     if (until < this.#alarm.at && !this.#connection.over) this.#alarm.set(until);
   }
@@ -130,26 +128,20 @@ export class Timeouts {
     return at < this.#takenAt + limit(this.#settings.sendTimeout);
   }
 
-  /** Looking this often finds stalls, and who has become idle, in time. */
+  /** Looking this often finds stalls in time. */
   get #period(): number {
     const { bodyTimeout, sendTimeout } = this.#settings;
-    return Math.min(Math.min(limit(bodyTimeout), limit(sendTimeout)) / LOOKS_PER_TIMEOUT, this.#connection.hold);
-  }
-
-  /** So long a head may take. */
-  get #headLimit(): number {
-    const { headersTimeout, requestTimeout } = this.#settings;
-    return Math.min(limit(headersTimeout), limit(requestTimeout));
+    return Math.min(limit(bodyTimeout), limit(sendTimeout)) / LOOKS_PER_TIMEOUT;
   }
 
   /** When what is awaited has taken too long. */
   #due(awaited: Awaited): number {
-    const { bodyTimeout, requestTimeout } = this.#settings;
+    const { headersTimeout, bodyTimeout, requestTimeout } = this.#settings;
     switch (awaited.what) {
       case 'request':
         return awaited.until;
       case 'head':
-        return awaited.since + this.#headLimit;
+        return awaited.since + Math.min(limit(headersTimeout), limit(requestTimeout));
       case 'body':
         return Math.min(
           Math.max(this.#bytesAt, awaited.since) + limit(bodyTimeout),
@@ -162,13 +154,11 @@ export class Timeouts {
     }
   }
 
-  /** Bodies and answers are looked at now and then, because their bytes are only counted; heads at their time. */
+  /** Bodies and answers are looked at now and then, because their bytes are only counted; the rest at its time. */
   #nextLook(awaited: Awaited, at: number): number {
     const due = this.#due(awaited);
-    if (this.#connection.answering || (awaited.what !== 'request' && awaited.what !== 'head')) {
-      return Math.min(due, at + this.#period);
-    }
-    return awaited.what === 'head' ? due : Math.min(due, at + this.#headLimit);
+    if ((awaited.what === 'request' || awaited.what === 'head') && !this.#connection.answering) return due;
+    return Math.min(due, at + this.#period);
   }
 }
 
