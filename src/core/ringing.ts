@@ -33,7 +33,7 @@ let immediates: NodeJS.Immediate[] = [];
 let ran = 0;
 /** When this turn's slice is over. */
 let until = Infinity;
-/** When the first of them was scheduled: the poll before it came later. */
+/** When the first of them was scheduled, before the poll: so long after it the poll may be old. */
 let scheduledAt = 0;
 /** The loop has polled once more already, because the turn was slow. */
 let polledAgain = false;
@@ -62,15 +62,15 @@ function schedule(): void {
 
 /** Nothing waits: nothing is left behind either. */
 function rest(): void {
-  clearRest();
+  clearFrom(ran);
   queue = [];
   first = 0;
   polledAgain = false;
 }
 
 /** No more rings in this turn. */
-function clearRest(): void {
-  for (let i = ran; i < immediates.length; i++) clearImmediate(immediates[i]);
+function clearFrom(index: number): void {
+  for (let i = index; i < immediates.length; i++) clearImmediate(immediates[i]);
   immediates = [];
   ran = 0;
 }
@@ -81,8 +81,7 @@ function turn(): void {
     // Whatever stood between the poll and us took its time. Where every turn does, that is as fresh as it gets.
     if (at - scheduledAt > FRESH && !polledAgain) {
       polledAgain = true;
-      ran++;
-      clearRest();
+      clearFrom(1);
       goOnInNextTurn();
       return;
     }

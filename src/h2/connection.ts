@@ -125,6 +125,11 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, Timed 
     this.#drain.progressed();
   }
 
+  overwritten(): void {
+    this.session.destroy();
+    this.#connection.reset();
+  }
+
   // What requests tell
 
   busy(): void {
@@ -258,6 +263,9 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, Timed 
   }
   get bytesRead(): number {
     return this.#socket.bytesRead;
+  }
+  get reads(): boolean {
+    return !this.#reading.paused;
   }
   get waiting(): number {
     return this.#socket.writableLength;

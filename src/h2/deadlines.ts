@@ -18,6 +18,8 @@ export interface Timed {
   /** When it has been idle for as long as idle connections are held; on the `now()` clock. */
   readonly idleUntil: number;
   readonly bytesRead: number;
+  /** False: nothing is read at the moment, so the peer can't be blamed for what doesn't come. */
+  readonly reads: boolean;
   /** Bytes that wait in the socket, and a number that grows as they are written out. */
   readonly waiting: number;
   readonly progress: number;
@@ -70,6 +72,8 @@ export class Deadlines {
   #bytesRead = -1;
   #bytesAt = 0;
   #pingedAt = 0;
+  /** When nothing was read at the last look that found it so. */
+  #deafAt = 0;
 
   constructor(connection: Timed, settings: H2Settings) {
     this.#connection = connection;
@@ -130,8 +134,10 @@ export class Deadlines {
       connection.prefaceTimedOut();
       return;
     }
+    if (!connection.reads) this.#deafAt = at;
     const { headersTimeout } = this.#settings;
-    if (this.#headSince > 0 && headersTimeout > 0 && at >= this.#headSince + headersTimeout) {
+    const headSince = Math.max(this.#headSince, this.#deafAt);
+    if (this.#headSince > 0 && headersTimeout > 0 && at >= headSince + headersTimeout) {
       connection.headTimedOut();
       return;
     }
@@ -172,7 +178,7 @@ export class Deadlines {
       this.#pingedAt = 0;
     }
     if (ping === undefined) return true;
-    if (this.#pingedAt > 0) return at < this.#pingedAt + ping.timeout;
+    if (this.#pingedAt > 0) return at < Math.max(this.#pingedAt, this.#deafAt) + ping.timeout;
     if (at >= this.#bytesAt + ping.interval) {
       this.#pingedAt = at;
       connection.sendPing();
@@ -218,6 +224,7 @@ export class Deadlines {
     // Waiting for a body is the peer's doing only while the application takes it and hasn't begun to answer; once the
     // answer is complete, nobody waits for the rest.
     const awaited =
+      this.#connection.reads &&
       stream.receiving &&
       !stream.tunnel &&
       stream.unread === 0 &&

@@ -145,14 +145,15 @@ export class Exchange implements StreamUser, Viewed {
       return;
     }
     const context = this.#context;
-    this.#uncredited += bytes.length;
     if (Crumbs.wants(req, bytes)) {
       this.#crumbs ??= new Crumbs(req, () => this.wanted(), context);
       this.#crumbs.keep(bytes);
+      this.#uncredited += bytes.length;
       if (this.#crumbs.roomLeft) this.wanted();
       return;
     }
     this.#releaseCrumbs();
+    this.#uncredited += bytes.length;
     const chunk = copyOf(bytes);
     const more = context === undefined ? req.push(chunk) : context.runInAsyncScope(req.push, req, chunk);
     if (more) this.wanted();

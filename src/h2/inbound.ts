@@ -126,6 +126,9 @@ export class Inbound implements FrameSink {
   headers(streamId: number, flags: number, bytes: Buffer, start: number, end: number): number {
     const life = this.#life;
     const { limits } = life;
+    // Of the answer to this one nothing can have been read yet.
+    life.checkOutput();
+    if (life.ended) return 0;
     if ((streamId & 1) === 0) {
       life.fail(ErrorCode.PROTOCOL_ERROR, `HEADERS on stream ${streamId}, which is not for a client to open`);
       return 0;
@@ -156,9 +159,8 @@ export class Inbound implements FrameSink {
       if (stream === undefined) this.#lateHeaders(streamId, endStream);
       else this.#trailers(stream, endStream, tooLarge);
     }
-    life.checkOutput();
     const octets = Math.min(size, limits.maxHeaderListSize) + count * OCTETS_PER_FIELD;
-    return 1 + octets / OCTETS_PER_WORK + (life.out.size - before) / OCTETS_OUT_PER_WORK;
+    return 1 + octets / OCTETS_PER_WORK + Math.max(0, life.out.size - before) / OCTETS_OUT_PER_WORK;
   }
 
   #open(streamId: number, endStream: boolean, size: number, tooLarge: string | undefined): void {

@@ -9,6 +9,9 @@ import { readInto } from '../node-internals.js';
 /** As much as Node reads at once. */
 const BUFFER = Buffer.allocUnsafeSlow(65_536);
 
+/** Whose bytes are in it while they are read. */
+let holder: Reading | undefined;
+
 /** Who reads. */
 export interface BytesReader {
   /**
@@ -19,6 +22,8 @@ export interface BytesReader {
   received(bytes: Buffer, end: number): number;
   /** The peer has ended its side, and everything before it has been read. */
   peerEnded(): void;
+  /** What is being read right now is gone: nothing more of it may be read. */
+  overwritten(): void;
 }
 
 export class Reading {
@@ -43,12 +48,27 @@ export class Reading {
       this.#ended = true;
       if (this.#rest === undefined) this.#reader.peerEnded();
     });
-    readInto(socket, BUFFER, (size) => this.#received(BUFFER, size));
+    readInto(socket, BUFFER, (size) => this.#receivedShared(size));
+  }
+
+  /** One at a time, unless the application writes nothing to the socket itself: Node decrypts more, then and there. */
+  #receivedShared(size: number): void {
+    if (holder !== undefined) holder.#reader.overwritten();
+    holder = this;
+    try {
+      this.#received(BUFFER, size);
+    } finally {
+      holder = undefined;
+    }
   }
 
   /** Bytes have been received that the reader hasn't read. */
   get waits(): boolean {
     return this.#rest !== undefined;
+  }
+
+  get paused(): boolean {
+    return this.#paused;
   }
 
   /** Nothing more is to be received or read. */

@@ -147,14 +147,15 @@ export class TunnelUser implements StreamUser, Viewed {
 
   data(bytes: Buffer): void {
     const { duplex } = this;
-    this.#uncredited += bytes.length;
     if (Crumbs.wants(duplex, bytes)) {
       this.#crumbs ??= new Crumbs(duplex, () => this.wanted());
       this.#crumbs.keep(bytes);
+      this.#uncredited += bytes.length;
       if (this.#crumbs.roomLeft) this.wanted();
       return;
     }
     this.#crumbs?.release();
+    this.#uncredited += bytes.length;
     if (duplex.push(copyOf(bytes))) this.wanted();
   }
 

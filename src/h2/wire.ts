@@ -167,6 +167,7 @@ export class Wire {
     this.#scheduled = false;
     if (!socket.writable) {
       session.output.take();
+      this.#events.writtenOut();
       return;
     }
     if (session.wantsPump) {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { expect } from 'chai';
-import { FrameReader, FrameType } from '../wire/h2-frames.js';
+import { Flag, FrameReader, FrameType } from '../wire/h2-frames.js';
 import { connect, pair, sendConnect, serve, until } from './serve.js';
 
 function sha(bytes: Buffer): string {
@@ -115,5 +115,89 @@ for (const tls of [true, false]) {
       waiting.at(-1)?.end('x');
       expect((await client.response(next)).text).to.equal('x');
     });
+
+    it('cuts no client for one head that is larger than what may wait', async () => {
+      const [, client] = await pair((_req, res) => res.writeHead(200, { 'x-large': LARGE.repeat(1_300_000) }).end(), {
+        tls,
+      });
+      await client.expect('SETTINGS');
+      expect((await client.fetch()).status).to.equal(200);
+      expect((await client.fetch()).status).to.equal(200);
+    });
+
+    for (const [what, h2] of [
+      ['a body', { bodyTimeout: 200 }],
+      ['a header block', { headersTimeout: 200 }],
+      ['the answer to a PING', { ping: { interval: 60, timeout: 200 } }],
+    ] as const) {
+      it(`does not time ${what} while nothing is read`, async () => {
+        const waiting: ServerResponse[] = [];
+        let got = 0;
+        const [, client] = await pair(
+          (req, res) => {
+            if (req.method !== 'POST') {
+              waiting.push(res);
+              return;
+            }
+            req.on('data', (chunk: Buffer) => {
+              got += chunk.length;
+            });
+            req.on('end', () => res.end('done'));
+          },
+          { tls, h2 },
+        );
+        const ids = Array.from({ length: 24 }, () => client.request());
+        const upload = client.request({ method: 'POST', open: true });
+        client.data(upload, 'a');
+        await until(() => waiting.length === 24 && got === 1, 'requests');
+        const open = client.nextStreamId();
+        if (what === 'a header block') {
+          client.headers(open, [[':method', 'GET']], Flag.END_STREAM);
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        }
+        client.transport.socket.pause();
+        for (const res of waiting) res.writeHead(200, { 'x-large': LARGE.repeat(400_000) }).end();
+        await new Promise((resolve) => setTimeout(resolve, 30));
+        if (what === 'a header block') {
+          const rest = Buffer.concat([Buffer.from([0x86, 0x84, 0x01, 9]), Buffer.from('localhost')]);
+          client.frame(FrameType.CONTINUATION, Flag.END_HEADERS, open, rest);
+        }
+        client.data(upload, 'b', true);
+        await new Promise((resolve) => setTimeout(resolve, 700));
+        const frames = new FrameReader();
+        const answered = new Set<number>();
+        const others: number[] = [];
+        client.transport.onBytes = (bytes) =>
+          frames.push(bytes, ({ type, flags, streamId, payload }) => {
+            if (type === FrameType.HEADERS) answered.add(streamId);
+            else if (type === FrameType.PING && flags === 0) client.frame(FrameType.PING, Flag.ACK, 0, payload);
+            else if (type === FrameType.RST_STREAM || type === FrameType.GOAWAY) others.push(type);
+          });
+        client.transport.socket.resume();
+        await until(() => ids.every((id) => answered.has(id)) && answered.has(upload), 'answers');
+        expect(others).to.deep.equal([]);
+      });
+    }
   });
 }
+
+it('reading: an application that writes nothing to the socket itself, in a handler, loses its own connection only', async () => {
+  const paths: string[] = [];
+  const [host, client] = await pair(
+    (req, res) => {
+      paths.push(req.url ?? '');
+      // Node decrypts the next record at once, in the middle of this one.
+      if (paths.length > 1) host.connection.socket.write('');
+      res.end();
+    },
+    { tls: true },
+  );
+  await client.fetch({ path: '/first' });
+  client.transport.socket.cork();
+  const sent = Array.from({ length: 50 }, (_, i) => `/${i}/${'y'.repeat(1_000)}`);
+  for (const path of sent) client.request({ path });
+  client.transport.socket.uncork();
+  await host.connection.closed;
+  expect(sent.slice(0, paths.length - 1)).to.deep.equal(paths.slice(1));
+  expect([client.goaways, (await connect(host, { tls: true })).ending]).to.deep.equal([[], 'open']);
+});
