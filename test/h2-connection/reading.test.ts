@@ -147,6 +147,8 @@ for (const tls of [true, false]) {
           },
           { tls, h2 },
         );
+        // Whose ACK must not come in the middle of a header block.
+        await client.expect('SETTINGS');
         const ids = Array.from({ length: 24 }, () => client.request());
         const upload = client.request({ method: 'POST', open: true });
         client.data(upload, 'a');
