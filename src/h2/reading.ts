@@ -124,6 +124,6 @@ export class Reading {
       this.#rest = rest.subarray(read);
       this.#readLater();
     } else if (this.#ended) this.#reader.peerEnded();
-    else if (!this.#paused) this.#socket.resume();
+    else this.#socket.resume();
   }
 }

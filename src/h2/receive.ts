@@ -105,7 +105,8 @@ export class FrameReader {
   }
 
   /**
-   * Reads frames from bytes[0..end). Field blocks are work: once `workPerTurn` is done, the rest is for another turn of the event loop.
+   * Reads frames from bytes[0..end). Field blocks are work: once `workPerTurn` is done, the rest is for another turn of
+   * the event loop.
    *
    * @returns how many octets were read
    */
