@@ -6,7 +6,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { LiveConnection } from '../core/connection.js';
 import type { DrainTerms, Driver } from '../core/driver.js';
-import type { RequestHost } from '../core/host.js';
+import type { StreamHost } from '../core/host.js';
 import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { lingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
@@ -25,7 +25,7 @@ import { rethrow, type Wire } from './wire.js';
 
 /** What all HTTP/2 connections of a server share. */
 export interface H2Context {
-  readonly host: RequestHost;
+  readonly host: StreamHost;
   readonly settings: H2Settings;
   readonly keepAlive: KeepAliveSettings;
   /** For drains that nobody waits for: an idle connection's time is over, or its client misbehaves. */
@@ -108,7 +108,8 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, Timed 
     const { prefaceComplete } = session;
     let read: number;
     try {
-      read = session.receive(bytes, end);
+      read = session.receive(bytes, end, this.#reading.workLeft);
+      this.#reading.worked(session.workDone);
     } catch (error) {
       rethrow(error);
       this.#end();

@@ -56,12 +56,6 @@ export interface H2Settings {
   readonly misdirected: boolean;
 }
 
-/**
- * Requests of one connection in a turn of the event loop, so that the others have theirs. More than a client that keeps
- * our concurrency limit has in one read; a millisecond or so.
- */
-const WORK_PER_TURN = 128;
-
 const H2_OPTIONS = [
   'maxConcurrentStreams',
   'initialWindowSize',
@@ -98,7 +92,6 @@ export function h2Settings(options: H2Options | undefined): H2Settings {
   return {
     session: {
       now,
-      workPerTurn: WORK_PER_TURN,
       maxConcurrentStreams: integer('h2.maxConcurrentStreams', given.maxConcurrentStreams, 100, 1, MAX_WINDOW),
       initialWindowSize: integer('h2.initialWindowSize', given.initialWindowSize, 262_144, 1, MAX_WINDOW),
       connectionWindowSize: integer(

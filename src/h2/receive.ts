@@ -52,12 +52,14 @@ type At = (typeof At)[keyof typeof At];
 
 const EMPTY = Buffer.alloc(0);
 
+/** What a frame is as work, where a request is 1. */
+const DATA_WORK = 1 / 4;
+const FRAME_WORK = 1 / 8;
+
 export class FrameReader {
   readonly #sink: FrameSink;
   readonly #maxFrameSize: number;
   readonly #maxContinuations: number;
-  readonly #workPerTurn: number;
-  /** Work done since receive() was called. */
   #work = 0;
   #at: At = At.Preface;
   /** Octets of the preface that have been matched. */
@@ -84,11 +86,10 @@ export class FrameReader {
   #blockFlags = 0;
   #continuations = 0;
 
-  constructor(sink: FrameSink, maxFrameSize: number, maxContinuations: number, workPerTurn: number) {
+  constructor(sink: FrameSink, maxFrameSize: number, maxContinuations: number) {
     this.#sink = sink;
     this.#maxFrameSize = maxFrameSize;
     this.#maxContinuations = maxContinuations;
-    this.#workPerTurn = workPerTurn;
   }
 
   /** A field block has begun and is not complete. */
@@ -104,19 +105,23 @@ export class FrameReader {
     this.#block = EMPTY;
   }
 
+  /** What the last receive() was as work. */
+  get workDone(): number {
+    return this.#work;
+  }
+
   /**
-   * Reads frames from bytes[0..end). Field blocks are work: once `workPerTurn` is done, the rest is for another turn of
-   * the event loop.
+   * Reads frames from bytes[0..end), until `work` is done: a request is 1, or more if it is large; other frames are less.
    *
    * @returns how many octets were read
    */
-  receive(bytes: Buffer, end: number): number {
+  receive(bytes: Buffer, end: number, work: number): number {
     let pos = 0;
     this.#work = 0;
     while (pos < end) {
       switch (this.#at) {
         case At.FrameHeader: {
-          if (this.#work >= this.#workPerTurn) return pos;
+          if (this.#work >= work) return pos;
           if (this.#carried === 0 && end - pos >= FRAME_HEADER_SIZE) {
             this.#readHeader(bytes, pos);
             pos += FRAME_HEADER_SIZE;
@@ -219,6 +224,7 @@ export class FrameReader {
       this.#sink.fault(fault.errorCode, fault.message);
       return;
     }
+    this.#work += type === FrameType.DATA ? DATA_WORK : FRAME_WORK;
     if (type === FrameType.DATA) {
       if ((flags & Flag.PADDED) !== 0) {
         this.#at = At.PadLength;

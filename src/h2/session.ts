@@ -79,7 +79,7 @@ export class Session {
   constructor(handler: SessionHandler, options: SessionOptions) {
     const limits = withDefaults(options);
     const life = new Lifecycle(handler, limits);
-    const reader = new FrameReader(new Inbound(life), limits.maxFrameSize, limits.maxContinuations, limits.workPerTurn);
+    const reader = new FrameReader(new Inbound(life), limits.maxFrameSize, limits.maxContinuations);
     life.stopReading = () => reader.stop();
     this.#life = life;
     this.#reader = reader;
@@ -98,13 +98,18 @@ export class Session {
    * Reads what the peer sent, bytes[0..end). Any split of the same bytes gives the same result. They need not be there
    * after the call.
    *
-   * @returns how many octets were read: fewer than all once `workPerTurn` is done. The rest has to come again, in
-   *   another turn of the event loop.
+   * @param work how much of it: a request is 1, or more if it or its answer is large; other frames are less
+   * @returns how many octets were read: fewer than all once the work is done. The rest has to come again.
    */
-  receive(bytes: Buffer, end = bytes.length): number {
+  receive(bytes: Buffer, end = bytes.length, work = Number.POSITIVE_INFINITY): number {
     const life = this.#life;
     life.now = life.limits.now();
-    return this.#reader.receive(bytes, end);
+    return this.#reader.receive(bytes, end, work);
+  }
+
+  /** What the last {@link receive} was as work; it may be more than it was to be. */
+  get workDone(): number {
+    return this.#reader.workDone;
   }
 
   // State

@@ -132,8 +132,6 @@ export interface SessionOptions {
   readonly floodRefill?: number;
   /** More than half of this many streams reset within a second of their opening is abuse; default 500. */
   readonly resetWindow?: number;
-  /** Requests that are read in one turn of the event loop; large heads count for several. Default: no limit. */
-  readonly workPerTurn?: number;
 }
 
 export type Limits = Required<SessionOptions>;
@@ -158,7 +156,6 @@ export function withDefaults(options: SessionOptions): Limits {
     floodBudget: options.floodBudget ?? 2_000,
     floodRefill: options.floodRefill ?? 200,
     resetWindow: options.resetWindow ?? 500,
-    workPerTurn: options.workPerTurn ?? Number.POSITIVE_INFINITY,
   };
 }
 

@@ -72,6 +72,61 @@ for (const tls of [true, false]) {
       expect(host.connection.counts).to.include({ served: 1_001, aborted: 0 });
     });
 
+    it('has no more in a turn than a turn takes, though more has been received', async () => {
+      let inTurn = 0;
+      let most = 0;
+      const count = (): void => {
+        if (inTurn++ > 0) return;
+        setImmediate(() => {
+          most = Math.max(most, inTurn);
+          inTurn = 0;
+        });
+      };
+      const [, client] = await pair(
+        (_req, res) => {
+          count();
+          res.end('x');
+        },
+        { tls, h2: { maxConcurrentStreams: 2_000 } },
+      );
+      await client.fetch();
+      client.transport.socket.cork();
+      // Some 2 KiB each: several TLS records, and several reads of the socket, in a turn.
+      const ids = Array.from({ length: 600 }, (_, i) => client.request({ path: `/${i}/${'y'.repeat(500)}` }));
+      client.transport.socket.uncork();
+      await Promise.all(ids.map((id) => client.response(id)));
+      // What comes after the rest of the turn before counts for the new one.
+      expect(most).to.be.at.most(2 * 64);
+    });
+
+    it('takes bodies in crumbs for work, too', async () => {
+      let turns = 0;
+      let began = 0;
+      const [, client] = await pair(
+        (req, res) => {
+          began = turns;
+          req.resume().on('end', () => res.end(`${turns - began}`));
+        },
+        { tls },
+      );
+      await client.fetch();
+      client.transport.socket.cork();
+      const id = client.request({ method: 'POST', path: '/', open: true });
+      for (let i = 0; i < 4_000; i++) client.data(id, body(i, 3));
+      client.data(id, Buffer.alloc(0), true);
+      client.transport.socket.uncork();
+      let over = false;
+      const count = (): void => {
+        turns++;
+        if (!over) setImmediate(count);
+      };
+      count();
+      const answer = await client.response(id);
+      over = true;
+      // Four of them are as much as a request; half of a turn's work may be left from the turn before.
+      expect(Number(answer.text)).to.be.at.least(4_000 / 4 / 64 - 2);
+    });
+
     it('reads nothing more while a client does not read, and then all of it, in order', async () => {
       const order: string[] = [];
       const [, client] = await pair(
