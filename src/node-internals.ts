@@ -12,8 +12,13 @@ interface HttpParser {
   readonly constructor: { readonly kOnMessageBegin?: unknown };
   readonly socket: Socket | null;
   readonly incoming?: IncomingMessage | null;
+  onIncoming?: OnIncoming | null;
+  resume(): void;
   [callback: number]: unknown;
 }
+
+/** Takes a request whose head is complete, and tells the parser how to go on: 0 for as usual. */
+type OnIncoming = (req: IncomingMessage, keepAlive: boolean) => number;
 
 /** An object around something that reads and writes: libuv's own, or JavaScript's that Node reads like one of those. */
 type SocketHandle = {
@@ -29,9 +34,10 @@ type SocketInternals = {
   _parent?: Socket | null;
   _httpMessage?: ServerResponse | null;
   _handle?: SocketHandle | null;
+  _paused?: boolean;
 };
 type ServerInternals = { httpAllowHalfOpen?: boolean; keepAlive?: boolean };
-type RequestInternals = { _dump?: () => void };
+type RequestInternals = { _dump?: () => void; upgrade?: boolean };
 type ResponseInternals = {
   _keepAliveTimeout?: number;
   _sent100?: boolean;
@@ -116,6 +122,59 @@ export function onMessageBegin(socket: Socket, listener: (this: { readonly socke
   const parser = (socket as unknown as SocketInternals).parser;
   if (parser) parser[Number(parser.constructor.kOnMessageBegin)] = listener;
 }
+
+/** The parser's own code for a pause. */
+const HPE_PAUSED = 21;
+
+/**
+ * Has the parser of a socket stop behind each head for as long as `pauses()`, in the middle of what was read; it reports
+ * that as an error, see {@link unparsed}.
+ */
+export function pauseParserWhile(socket: Socket, pauses: () => boolean): void {
+  const { parser } = socket as unknown as SocketInternals;
+  const onIncoming = parser?.onIncoming;
+  if (!parser || !onIncoming) return;
+  parser.onIncoming = (req, keepAlive) => {
+    const goesOn = onIncoming(req, keepAlive);
+    return goesOn === 0 && (req as RequestInternals).upgrade !== true && pauses() ? HPE_PAUSED : goesOn;
+  };
+}
+
+/** Undoes the pause of a socket's parser. */
+export function resumeParser(socket: Socket): void {
+  (socket as unknown as SocketInternals).parser?.resume();
+}
+
+/**
+ * What a parser that is paused has not parsed of what was read; `undefined`: the error is another.
+ *
+ * @param midway whether it stopped in the middle of it, and was not paused before
+ */
+export function unparsed(error: Error & { code?: string }, midway: boolean): Buffer | undefined {
+  if (error.code !== 'HPE_PAUSED') return undefined;
+  const { rawPacket, bytesParsed } = error as unknown as { rawPacket: Buffer; bytesParsed: number };
+  return midway ? rawPacket.subarray(bytesParsed) : rawPacket;
+}
+
+/** Whether node:http reads nothing from a socket, because of an answer that the client doesn't read. */
+export function isHeldBack(socket: Socket): boolean {
+  return (socket as unknown as SocketInternals)._paused === true;
+}
+
+/** From now on node:http's parser gets what comes as 'data', as any listener: what is put back comes first. */
+export function feedByData(socket: Socket): void {
+  // It takes a listener of somebody else's for the wish that it does.
+  socket.on('data', swallow).off('data', swallow);
+}
+
+/** node:http reports the first error of a socket only: the next one, too. */
+export function keepReporting(socket: Socket): void {
+  if (onSocketError !== undefined && !socket.listeners('error').includes(onSocketError)) {
+    socket.on('error', onSocketError);
+  }
+}
+
+let onSocketError: ((error: Error) => void) | undefined;
 
 /** Reads and discards what is left of a request's body, its listeners notwithstanding. */
 export function discardBody(req: IncomingMessage): void {
@@ -316,6 +375,9 @@ function missingInternals(): string[] {
   server.emit('connection', wire);
   const parser = (wire as unknown as SocketInternals).parser;
   need(typeof parser?.constructor.kOnMessageBegin === 'number', 'HTTPParser.kOnMessageBegin');
+  [onSocketError] = wire.listeners('error') as [typeof onSocketError];
+  need(typeof onSocketError === 'function', "http.Server's listener of a socket's errors");
+  need('_paused' in wire, 'Socket._paused');
   need(parsedSocketsOf(server)[0]?.socket === (wire as unknown), "http.Server's list of connections");
   let answered = false;
   let detached = false;
@@ -329,6 +391,19 @@ function missingInternals(): string[] {
   });
   wire.emit('data', Buffer.from('GET / HTTP/1.1\r\nHost: probe\r\n\r\n'));
   need(answered, "http.Server's 'connection' event");
+  pauseParserWhile(wire as Socket, () => true);
+  let rest: Buffer | undefined;
+  server.once('clientError', (error) => {
+    rest = unparsed(error, true);
+    keepReporting(wire as Socket);
+  });
+  const second = 'GET /2 HTTP/1.1\r\nHost: probe\r\n\r\n';
+  wire.emit('data', Buffer.from(`${second}GET`));
+  need(
+    rest?.toString() === 'GET' && wire.listeners('error').includes(onSocketError as () => void),
+    'HTTPParser.onIncoming that pauses',
+  );
+  resumeParser(wire as Socket);
   wire.destroy();
   server.close();
   const duplex = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });

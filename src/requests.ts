@@ -8,7 +8,7 @@ import type { EventEmitter } from 'node:events';
 import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { LiveConnection } from './core/connection.js';
-import type { RequestEvent, RequestHost } from './core/host.js';
+import type { RequestEvent, RequestHost, StreamHost } from './core/host.js';
 import { beginHandling, endHandling } from './core/self-wait.js';
 import { isSilenced } from './node-internals.js';
 
@@ -41,16 +41,6 @@ export class Application implements RequestHost {
     this.#server = server;
   }
 
-  request(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): AsyncResource {
-    // Pipelined requests, like streams decoded from one read, share an execution context: without a resource of its
-    // own, what one handler puts into an AsyncLocalStorage would be there for the next.
-    const context = new AsyncResource(RESOURCE);
-    context.runInAsyncScope(this.deliver, this, connection, event, req, res);
-    // Good enough for later events, too: those of HTTP/1.1 are emitted by node:http itself.
-    return context;
-  }
-
-  /** `request` in the async context of the caller. */
   deliver(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): void {
     const listeners = this.#server.rawListeners(event);
     if (listeners.length === 0) {
@@ -138,7 +128,7 @@ const responseFinished = channel('http.server.response.finish');
  * The host of requests that node:http didn't parse: they pass through the http.Server behind, and on its diagnostics
  * channels, as if it had. So tracing that hooks Node's http sees every protocol alike.
  */
-export class EmittedByHttp extends Application {
+export class EmittedByHttp extends Application implements StreamHost {
   readonly #events: EventEmitter;
   readonly #http: HttpServer;
 
@@ -149,12 +139,9 @@ export class EmittedByHttp extends Application {
     this.#http = http;
   }
 
-  override request(
-    connection: LiveConnection,
-    event: RequestEvent,
-    req: IncomingMessage,
-    res: ServerResponse,
-  ): AsyncResource {
+  request(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): AsyncResource {
+    // Streams decoded from one read share an execution context: without a resource of its own, what one handler puts
+    // into an AsyncLocalStorage would be there for the next.
     const context = new AsyncResource(RESOURCE);
     return context.runInAsyncScope(this.#emit, this, context, connection, event, req, res);
   }

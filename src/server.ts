@@ -340,7 +340,7 @@ export class Server extends NetServer {
     const deliver = (event: RequestEvent) => (req: IncomingMessage, res: ServerResponse) => {
       const h1 = h1ConnectionOf(req.socket);
       if (h1 !== undefined) {
-        h1.deliver(event, req, res);
+        h1.deliver(event, res);
         return;
       }
       const connection = liveConnectionOf(req);

@@ -12,7 +12,7 @@ import { beginHandling, endHandling } from '../core/self-wait.js';
 /** Emits an event of the server to its listeners, past whoever follows its events. */
 export type Emit = (event: string, ...args: unknown[]) => boolean;
 
-/** The type of the async resource that every HTTP/1.1 request runs in. */
+/** The type of the async resource that an upgrade runs in. */
 const RESOURCE = 'LASTCALLREQUEST';
 
 export class OwnApplication implements RequestHost {
@@ -24,10 +24,8 @@ export class OwnApplication implements RequestHost {
     this.#count = listenerCount;
   }
 
-  request(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): AsyncResource {
-    const context = new AsyncResource(RESOURCE);
-    context.runInAsyncScope(this.handle, this, connection, event, req, res);
-    return context;
+  deliver(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): void {
+    this.handle(connection, event, req, res);
   }
 
   /** Emits what is a handler's business: a drain that it begins of its own connection is noticed. */

@@ -88,7 +88,7 @@ export class EventRouter {
     const [req, res] = args as [IncomingMessage, ServerResponse];
     const driver = req instanceof IncomingMessage ? driverOn(req.socket) : undefined;
     if (driver !== undefined) {
-      driver.deliver(event, req, res);
+      driver.deliver(event, res);
       return true;
     }
     if ((req as unknown) instanceof Http2ServerRequest) {

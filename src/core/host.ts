@@ -12,12 +12,10 @@ export type RequestEvent = 'request' | 'checkContinue' | 'checkExpectation';
 
 export interface RequestHost {
   /**
-   * Gives a request to the application: the event, in an async context of its own. A handler that throws or rejects is
-   * answered with 500 or cut, and reported.
-   *
-   * @returns that context, for the request's later events
+   * Gives a request to the application: the event, in the async context of the caller. What a handler throws or rejects
+   * is the host's business.
    */
-  request(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): AsyncResource;
+  deliver(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): void;
   /** Gives a connection or stream that stops being HTTP to the application; `false`: nobody listens for the event. */
   upgrade(
     connection: LiveConnection,
@@ -30,4 +28,14 @@ export interface RequestHost {
   clientError(connection: LiveConnection, error: Error & { code?: string }, stream: Duplex): boolean;
   /** Whether the application listens for an event. */
   listensFor(event: string): boolean;
+}
+
+/** A host of requests that come by many in one read. */
+export interface StreamHost extends RequestHost {
+  /**
+   * `deliver`, in an async context of its own.
+   *
+   * @returns that context, for the request's later events
+   */
+  request(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): AsyncResource;
 }

@@ -53,8 +53,18 @@ type State = 'open' | 'announced' | 'committed' | 'ended' | 'upgraded';
 /** Requests that may wait for their turn, as many as HTTP/2's streams; beyond it nothing is read until half are answered. */
 const MAX_PIPELINED = 100;
 
+/**
+ * Requests that one turn of the event loop may bring: a millisecond, where handlers cost nothing. So many within this
+ * time, in ms, are taken for one turn's; telling exactly would cost every request.
+ */
+const MAX_PER_TURN = 64;
+const TURN = 10;
+
 /** More late requests than a client could have on its way by accident: discarding them for ever would serve an attack. */
 const MAX_LATE = 1_000;
+
+/** The type of the async resource that a pipelined request runs in. */
+const RESOURCE = 'LASTCALLREQUEST';
 
 /** Where a socket keeps its driver, for node:http's callbacks. */
 const kDriver = Symbol('lastcall.h1');
@@ -105,6 +115,9 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   #refusal: Refusal | undefined;
   readonly #idle: IdleTime;
   #received = 0;
+  /** Of those that are counted for a turn: how many, and when the first came. */
+  #inTurn = 0;
+  #turnBeganAt = 0;
   #late = 0;
   #terms: DrainTerms | undefined;
   #settled: (() => void) | undefined;
@@ -222,6 +235,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   received(req: IncomingMessage, res: ServerResponse): void {
     const startedAt = this.#headBeganAt || now();
     this.#headBeganAt = 0;
+    this.#countInTurn(startedAt);
     if (this.#isLate) {
       abandon(req, res);
       this.#countLate();
@@ -240,6 +254,13 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     }
   }
 
+  #countInTurn(at: number): void {
+    if (this.#inTurn++ === 0) this.#turnBeganAt = at;
+    if (this.#inTurn < MAX_PER_TURN) return;
+    this.#inTurn = 0;
+    if (at - this.#turnBeganAt < TURN) this.#backlog.rest();
+  }
+
   /** A request that reached its handler before this driver came. */
   inFlight(req: IncomingMessage, res: ServerResponse): void {
     this.received(req, res);
@@ -253,20 +274,16 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   }
 
   /** node:http has a request for the application. */
-  deliver(event: RequestEvent, req: IncomingMessage, res: ServerResponse): void {
+  deliver(event: RequestEvent, res: ServerResponse): void {
     const exchange = exchangeOf(res);
     if (exchange === undefined) return;
     advertiseKeepAlive(res, this.#context.keepAlive.advertise);
     exchange.delivered = event;
-    if (exchange === this.#unanswered[0]) {
-      if (this.#state !== 'announced') {
-        this.#context.host.request(this.#connection, event, req, res);
-        return;
-      }
-      // `close` goes on the last request: first see what else has been read with this one.
-      process.nextTick(next, this);
-    }
-    exchange.turn = AsyncResource.bind(() => this.#context.host.request(this.#connection, event, req, res));
+    exchange.waits = true;
+    // First what else was read with it: `close` goes on the last. And a tick is an async context of its own, as long as
+    // it is scheduled here, and not behind the handler of the request before.
+    if (exchange === this.#unanswered[0]) process.nextTick(next, this);
+    else exchange.context = new AsyncResource(RESOURCE);
   }
 
   /** Requests from now on come after the last that will be answered. */
@@ -307,16 +324,21 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     return this.#socket.destroyed || this.#socket.errored !== null;
   }
 
-  /** An answer is complete: what comes next? */
+  /** A request has come, or an answer is complete: what is next? */
   next(): void {
     if (this.#state === 'ended' || this.#state === 'upgraded') return;
     const exchange = this.#unanswered[0];
     if (exchange !== undefined) {
-      const { turn } = exchange;
-      exchange.turn = undefined;
-      turn?.();
+      if (!exchange.waits) return;
+      exchange.waits = false;
+      if (exchange.context === undefined) this.#handle(exchange);
+      else exchange.context.runInAsyncScope(this.#handle, this, exchange);
     } else if (this.#upgrade !== undefined) this.#upgrade.turn();
     else this.#refusal?.turn();
+  }
+
+  #handle({ delivered = 'request', req, res }: Exchange): void {
+    this.#context.host.deliver(this.#connection, delivered, req, res);
   }
 
   /** An answer is complete before its request. */
@@ -339,6 +361,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
       // What node:http answers by itself it answers while it parses: what came along behind it isn't known yet.
       exchange.delivered !== undefined &&
       this.#headBeganAt === 0 &&
+      !this.#backlog.holdsBytes &&
       this.#upgrade === undefined &&
       this.#refusal === undefined &&
       this.#unanswered.at(-1) === exchange &&
@@ -407,6 +430,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   /** What node:http's parser, the socket, or the clock reports. */
   clientError(error: Error & { code?: string }): void {
+    if (this.#backlog.paused(error)) return;
     if (this.#state === 'ended' || this.#state === 'upgraded' || this.#refusal !== undefined) return;
     const status = refusalFor(error.code);
     const last = this.#unanswered.at(-1);

@@ -2,6 +2,7 @@
  * One request on an HTTP/1.1 connection, from its parsed head until its answer is with the kernel, and the hooks in
  * node:http's objects by which the connection follows it. What they mean for the connection is connection.ts's.
  */
+import type { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { RequestEvent } from '../core/host.js';
@@ -39,8 +40,10 @@ export class Exchange {
   readonly startedAt: number;
   /** How the application got it; node:http answers some requests (no Host, unknown expectation) by itself. */
   delivered: RequestEvent | undefined;
-  /** Gives it to the application once the requests before it have been answered. */
-  turn: (() => void) | undefined;
+  /** The application is to have it once the requests before it have been answered; */
+  waits = false;
+  /** in this async context, if not in that of a tick of its own. */
+  context: AsyncResource | undefined;
 
   constructor(owner: ExchangeOwner, req: IncomingMessage, res: ServerResponse, startedAt: number) {
     this.owner = owner;

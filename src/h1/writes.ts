@@ -36,8 +36,9 @@ function writeJoined(this: Vector, chunks: readonly Chunk[], done: Done): void {
     only = one;
   }
   if (!Number.isFinite(size)) writev.call(this, chunks, done);
-  else if (only !== undefined && filled === 1) this._write(only.chunk, only.encoding, done);
-  else if (size <= JOIN_BELOW) write.call(this, joined(chunks, size), 'buffer', done);
+  else if (only !== undefined && filled === 1 && size <= SLICE) {
+    write.call(this, only.chunk, plainest(only, size), done);
+  } else if (size <= JOIN_BELOW) write.call(this, joined(chunks, size), 'buffer', done);
   else if (size <= SLICE) writev.call(this, chunks, done);
   else writeGroups(this, groupsOf(chunks), done);
 }
@@ -111,6 +112,11 @@ function bytesOf({ chunk, encoding }: Chunk): number {
     default:
       return Number.POSITIVE_INFINITY;
   }
+}
+
+/** The same bytes in the encoding that Node has least work with. */
+function plainest({ chunk, encoding }: Chunk, bytes: number): BufferEncoding | 'buffer' {
+  return encoding === 'utf8' && chunk.length === bytes ? 'latin1' : encoding;
 }
 
 function joined(chunks: readonly Chunk[], size: number): Buffer {

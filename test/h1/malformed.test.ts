@@ -192,6 +192,7 @@ describe('malformed HTTP/1.1 requests', () => {
 
   it('lingers after a refusal though the handler begins an answer and fails', async () => {
     const site = await Site.open({ tls: false, options: { drain: { linger: 200 } } }, () => {});
+    const handling = once(site.server, 'request');
     site.server.on('request', async (req: IncomingMessage, res: ServerResponse) => {
       await collect(req).catch((error) => {
         res.writeHead(500).write('begun');
@@ -201,12 +202,25 @@ describe('malformed HTTP/1.1 requests', () => {
     const failed = once(site.server, 'handlerError');
     const client = await site.connect();
     const connection = await site.connection();
-    client.write('POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n', ['POST']);
+    client.write('POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n', ['POST']);
+    await handling;
+    client.write('zz\r\n');
     await failed;
     expect((await client.response()).status).to.equal(400);
     expect(await client.ended()).to.equal('fin');
     await delay(20);
     expect(connection.state).to.equal('lingering');
+  });
+
+  it('keeps a request from the handler whose body was read with it, and is broken', async () => {
+    const site = await Site.open({ tls: false });
+    const client = await site.connect();
+    client.write('POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n', ['POST']);
+    expect((await client.response()).status).to.equal(400);
+    expect(await client.ended()).to.equal('fin');
+    client.end();
+    await client.transport.closed;
+    expect(site.handled).to.deep.equal([]);
   });
 
   it('sends nothing more after an answer that came before its broken body', async () => {

@@ -9,7 +9,7 @@ import { createServer as createTcpServer, type Server as NetServer, type Socket 
 import type { Duplex } from 'node:stream';
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { LiveConnection } from '../../src/core/connection.js';
-import type { RequestEvent, RequestHost } from '../../src/core/host.js';
+import type { RequestEvent, StreamHost } from '../../src/core/host.js';
 import { type KeepAliveOptions, keepAliveSettings } from '../../src/core/keep-alive.js';
 import { drainSettings } from '../../src/core/shutdown.js';
 import { attachH2, type H2Connection, type H2Context } from '../../src/h2/connection.js';
@@ -23,7 +23,7 @@ export interface HostOptions {
 }
 
 /** Emits what a request host is told: 'request', 'checkContinue', 'connect', 'clientError' … */
-export class TestHost extends EventEmitter implements RequestHost {
+export class TestHost extends EventEmitter implements StreamHost {
   readonly connections: LiveConnection[] = [];
   readonly drivers: H2Connection[] = [];
   readonly handlerErrors: unknown[] = [];
@@ -81,18 +81,20 @@ export class TestHost extends EventEmitter implements RequestHost {
     return last;
   }
 
-  request(_connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): AsyncResource {
+  request(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): AsyncResource {
     const context = new AsyncResource('TESTREQUEST');
-    context.runInAsyncScope(() => {
-      try {
-        this.emit(event, req, res);
-      } catch (error) {
-        this.handlerErrors.push(error);
-        if (!res.headersSent) res.writeHead(500).end();
-        else res.destroy(error instanceof Error ? error : new Error(String(error)));
-      }
-    });
+    context.runInAsyncScope(this.deliver, this, connection, event, req, res);
     return context;
+  }
+
+  deliver(_connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): void {
+    try {
+      this.emit(event, req, res);
+    } catch (error) {
+      this.handlerErrors.push(error);
+      if (!res.headersSent) res.writeHead(500).end();
+      else res.destroy(error instanceof Error ? error : new Error(String(error)));
+    }
   }
 
   upgrade(

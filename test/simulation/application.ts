@@ -6,12 +6,12 @@ import { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { LiveConnection } from '../../src/core/connection.js';
-import type { RequestEvent, RequestHost } from '../../src/core/host.js';
+import type { RequestEvent, StreamHost } from '../../src/core/host.js';
 import { pattern } from './bodies.js';
 import type { Loop } from './loop.js';
 import type { AnswerPlan, RequestPlan } from './plan.js';
 
-export class Application implements RequestHost {
+export class Application implements StreamHost {
   /** How often each request reached a handler. */
   readonly handled = new Map<number, number>();
   /** What the application was told wrongly. */
@@ -29,13 +29,13 @@ export class Application implements RequestHost {
     for (const plan of plans) this.#plans.set(plan.key, plan);
   }
 
-  request(connection: LiveConnection, _event: RequestEvent, req: IncomingMessage, res: ServerResponse): AsyncResource {
+  request(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): AsyncResource {
     const context = new AsyncResource('SIMULATED');
-    context.runInAsyncScope(() => this.#handle(connection, req, res));
+    context.runInAsyncScope(this.deliver, this, connection, event, req, res);
     return context;
   }
 
-  #handle(connection: LiveConnection, req: IncomingMessage, res: ServerResponse): void {
+  deliver(connection: LiveConnection, _event: RequestEvent, req: IncomingMessage, res: ServerResponse): void {
     const key = Number(req.url?.slice(1));
     const plan = this.#plans.get(key);
     if (plan === undefined) throw new Error(`a request for ${req.url}, which nobody has made`);

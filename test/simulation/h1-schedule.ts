@@ -244,7 +244,7 @@ let shared: Server | undefined;
 function theServer(): Server {
   if (shared !== undefined) return shared;
   shared = createH1Server(h1Settings({}));
-  shared.on('request', (req, res) => h1ConnectionOf(req.socket)?.deliver('request', req, res));
+  shared.on('request', (req, res) => h1ConnectionOf(req.socket)?.deliver('request', res));
   return shared;
 }
 

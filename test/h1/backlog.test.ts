@@ -1,0 +1,245 @@
+/**
+ * Clients that pipeline more than one turn of the event loop is to serve: node:http's parser is stopped in the middle of
+ * what was read and goes on with the rest, and nothing of it is lost, doubled, or out of order.
+ */
+import { once } from 'node:events';
+import { type AddressInfo, connect, type Socket } from 'node:net';
+import { Duplex } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
+import { expect } from 'chai';
+import { type Connection, connectionOf, type DrainReport, gracefulShutdown } from '../../src/index.js';
+import { encodeRequest, type H1Client } from '../wire/h1-client.js';
+import { closeEverything, counters, delay, Site, TRANSPORTS, turns } from './support.js';
+
+const MANY = 1_200;
+/** One turn brings 64, another 64 may have waited. */
+const MOST_PER_TURN = 2 * 64 + 2;
+
+/** More than all kernels on the way hold. */
+const LARGE = Buffer.alloc(33_554_432, 'z');
+
+/** Sends it all at once; more than one read, and several TLS records each. */
+function pipeline(client: H1Client, requests: readonly { readonly method?: string; readonly bytes: Buffer }[]): void {
+  client.write(
+    Buffer.concat(requests.map(({ bytes }) => bytes)),
+    requests.map(({ method = 'GET' }) => method),
+  );
+}
+
+function gets(count: number): { bytes: Buffer }[] {
+  return Array.from({ length: count }, (_, i) => ({ bytes: encodeRequest({ path: `/${i}` }) }));
+}
+
+function paths(count: number): string[] {
+  return Array.from({ length: count }, (_, i) => `/${i}`);
+}
+
+function texts(client: H1Client): string[] {
+  return client.responses.map(({ text }) => text);
+}
+
+for (const { name, tls } of TRANSPORTS) {
+  describe(`more pipelined requests than a turn is to serve (${name})`, () => {
+    afterEach(closeEverything);
+
+    it('are answered in order, and the event loop turns in between', async () => {
+      let inTurn = 0;
+      let most = 0;
+      const site = await Site.open({ tls }, (req, res) => {
+        if (inTurn++ === 0) {
+          setImmediate(() => {
+            most = Math.max(most, inTurn);
+            inTurn = 0;
+          });
+        }
+        res.end(req.url);
+      });
+      const client = await site.connectDirectly();
+      pipeline(client, gets(MANY));
+      await client.until(() => client.responses.length === MANY);
+      expect(texts(client)).to.deep.equal(paths(MANY));
+      expect(most).to.be.at.most(MOST_PER_TURN);
+      // The connection is as good as before.
+      client.request({ path: '/more' });
+      await client.until(() => client.responses.length === MANY + 1);
+      expect(client.responses.at(-1)?.text).to.equal('/more');
+    });
+
+    it('have their bodies, wherever the parser stopped', async () => {
+      const site = await Site.open({ tls }, (req, res) => {
+        const chunks: Buffer[] = [];
+        req.on('data', (chunk: Buffer) => chunks.push(chunk));
+        req.on('end', () => res.end(Buffer.concat(chunks)));
+      });
+      const client = await site.connectDirectly();
+      const bodies = Array.from({ length: 400 }, (_, i) => `${i}:`.padEnd((i * 37) % 411, 'x'));
+      pipeline(
+        client,
+        bodies.map((body, i) => {
+          if (i % 3 !== 0) return { method: 'POST', bytes: encodeRequest({ method: 'POST', body }) };
+          const head = encodeRequest({ method: 'POST', headers: { 'transfer-encoding': 'chunked' } });
+          const chunked = `${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`;
+          return { method: 'POST', bytes: Buffer.concat([head, Buffer.from(body === '' ? '0\r\n\r\n' : chunked)]) };
+        }),
+      );
+      await client.until(() => client.responses.length === bodies.length);
+      expect(texts(client)).to.deep.equal(bodies);
+    });
+
+    it('wait behind one that is slow, and are all answered', async () => {
+      const site = await Site.open({ tls });
+      const client = await site.connectDirectly();
+      pipeline(client, [{ bytes: encodeRequest({ path: '/park' }) }, ...gets(MANY)]);
+      const res = await site.parked('/park');
+      await delay(50);
+      const waiting = (await site.connection()).active;
+      expect(waiting).to.be.above(64).and.below(110);
+      expect(site.server.limits.pipelining).to.equal(1);
+      res.end('/park');
+      await client.until(() => client.responses.length === MANY + 1);
+      expect(texts(client)).to.deep.equal(['/park', ...paths(MANY)]);
+    });
+
+    for (const when of ['before they come', 'while some are answered'] as const) {
+      it(`are all answered when a drain begins ${when}, close on the very last`, async () => {
+        let drained: Promise<DrainReport> | undefined;
+        const site = await Site.open({ tls }, (req, res) => {
+          if (req.url === '/200') drained ??= gracefulShutdown(connectionOf(req) as Connection);
+          res.end(req.url);
+        });
+        const client = await site.connectDirectly();
+        if (when === 'before they come') drained = gracefulShutdown(await site.connection());
+        const closes = (): boolean[] => client.responses.map((answer) => answer.connectionHas('close'));
+        pipeline(client, gets(MANY));
+        expect(await client.ended()).to.equal('fin');
+        client.end();
+        const report = await (drained as Promise<DrainReport>);
+        // What a later read brings may be behind the last answer of this one; it is counted then.
+        const answered = client.responses.length;
+        expect(texts(client)).to.deep.equal(paths(answered));
+        expect(closes().indexOf(true)).to.equal(answered - 1);
+        expect(counters(report).unserved ?? 0).to.equal(MANY - answered);
+        expect(answered).to.be.above(200);
+      });
+    }
+
+    it('are answered when the client has half-closed right behind them', async () => {
+      const site = await Site.open({ tls });
+      const client = await site.connectDirectly();
+      pipeline(client, gets(MANY));
+      client.end();
+      await client.ended();
+      expect(texts(client)).to.deep.equal(paths(MANY));
+    });
+
+    it('are answered before what is malformed among them is refused', async () => {
+      const site = await Site.open({ tls });
+      const client = await site.connectDirectly();
+      pipeline(client, [...gets(300), { bytes: Buffer.from('NONSENSE\r\n\r\n') }, ...gets(3)]);
+      expect(await client.ended()).to.equal('fin');
+      expect(texts(client).slice(0, 300)).to.deep.equal(paths(300));
+      expect(client.responses.length).to.equal(301);
+      expect(client.responses.at(-1)?.status).to.equal(400);
+    });
+
+    it('are answered before an upgrade among them gets the socket, with what came behind it', async () => {
+      const site = await Site.open({ tls });
+      let handedOver = '';
+      site.server.on('upgrade', (_req, socket, head) => {
+        handedOver = head.toString();
+        socket.on('data', (bytes: Buffer) => {
+          handedOver += bytes.toString();
+        });
+        socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n');
+      });
+      const client = await site.connectDirectly();
+      const upgrade = encodeRequest({ path: '/up', headers: { connection: 'upgrade', upgrade: 'echo' } });
+      const behind = 'y'.repeat(40_000);
+      pipeline(client, [...gets(300), { bytes: Buffer.concat([upgrade, Buffer.from(behind)]) }]);
+      await client.until(() => client.responses.length >= 300 && handedOver.length === behind.length);
+      expect(texts(client).slice(0, 300)).to.deep.equal(paths(300));
+      expect(handedOver).to.equal(behind);
+    });
+
+    it('are answered once the client reads the large answer before them', async () => {
+      const site = await Site.open({ tls, bufferBytes: 65_536 }, (req, res) => {
+        res.end(req.url === '/large' ? LARGE : req.url);
+      });
+      const client = await site.connect();
+      client.transport.socket.pause();
+      client.request({ path: '/large' });
+      while (site.handled.length === 0) await delay(5);
+      await delay(50);
+      pipeline(client, gets(MANY));
+      await delay(100);
+      expect(site.handled.length).to.equal(1);
+      client.transport.socket.resume();
+      await client.until(() => client.responses.length === MANY + 1);
+      expect(texts(client).slice(1)).to.deep.equal(paths(MANY));
+    });
+
+    it('still lead to an error event when the transport fails', async () => {
+      const site = await Site.open({ tls });
+      const errors: string[] = [];
+      site.server.on('clientError', (error: Error & { code?: string }, socket) => {
+        errors.push(error.code ?? error.message);
+        socket.destroy();
+      });
+      const client = await site.connectDirectly();
+      pipeline(client, gets(300));
+      await client.until(() => client.responses.length === 300);
+      const { closed } = await site.connection();
+      client.reset();
+      await closed;
+      expect(errors).to.deep.equal(['ECONNRESET']);
+    });
+  });
+}
+
+describe('pipelined requests in TLS records of their own', () => {
+  afterEach(closeEverything);
+
+  it('are answered, when several are read at once behind an answer that the client does not read', async () => {
+    const site = await Site.open({ tls: true }, (req, res) => {
+      res.end(req.url === '/large' ? LARGE : req.url);
+    });
+    const raw = connect((site.server.address() as AddressInfo).port, '127.0.0.1');
+    // What TLS makes of each write is kept until all of it goes out in one piece.
+    let kept: Buffer[] | undefined;
+    const below = new Duplex({
+      read() {},
+      write(chunk: Buffer, _encoding, done) {
+        if (kept === undefined) raw.write(chunk);
+        else kept.push(chunk);
+        done();
+      },
+    });
+    raw.on('data', (bytes) => below.push(bytes));
+    const socket = connectTls({ socket: below as Socket, rejectUnauthorized: false });
+    await once(socket, 'secureConnect');
+    raw.pause();
+    socket.write(encodeRequest({ path: '/large' }));
+    while (site.handled.length === 0) await delay(5);
+    await delay(50);
+    kept = [];
+    for (const path of paths(20)) {
+      socket.write(encodeRequest({ path }));
+      await turns(2);
+    }
+    const records = kept;
+    kept = undefined;
+    expect(records.length).to.equal(20);
+    raw.write(Buffer.concat(records));
+    await delay(50);
+    expect(site.handled.length).to.equal(1);
+    raw.resume();
+    let tail = '';
+    socket.on('data', (bytes: Buffer) => {
+      tail = (tail + bytes.toString('latin1')).slice(-20_000);
+    });
+    while (site.handled.length < 21) await delay(5);
+    while (!tail.endsWith('/19')) await delay(5);
+    expect(tail.match(/HTTP\/1.1 200 OK/g)?.length).to.equal(20);
+    raw.destroy();
+  });
+});
