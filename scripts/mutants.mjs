@@ -18,6 +18,7 @@ const PATIENCE = 60_000;
 const H2 = simulation('h2');
 const H1 = simulation('h1');
 const H1_TESTS = tests('test/h1/drain.test.ts', 'test/h1/pipelining.test.ts', 'test/h1/linger.test.ts');
+const H1_BACKLOG = tests('test/h1/backlog.test.ts');
 const H2_TESTS = tests('test/h2-connection/drain.test.ts');
 const H2_READING = tests('test/h2-connection/reading.test.ts');
 const CONTRACT = tests('test/contract/h1.test.ts', 'test/contract/h2.test.ts');
@@ -54,6 +55,7 @@ const MUTANTS = [
     'this.#reader.peerEnded();',
     H2_READING,
   ],
+  ['h2: every read has a turn of its own', 'src/h2/reading.ts', 'this.#workLeft -= work;', '', H2_READING],
   ['h2: bodies stay where the next are received', 'src/h2/copy.ts', 'return copy;', 'return bytes;', H2_READING],
   [
     'h2: the deadline throws away what the client has yet to read',
@@ -182,9 +184,24 @@ const MUTANTS = [
   [
     'h1: close although the next head has begun',
     H1_CONNECTION,
-    'this.#headBeganAt === 0 &&\n      this.#upgrade',
-    'this.#upgrade',
+    'this.#headBeganAt === 0 &&\n      !this.#backlog',
+    '!this.#backlog',
     H1_TESTS,
+  ],
+  [
+    'h1: close although requests that were read are not parsed',
+    H1_CONNECTION,
+    '!this.#backlog.holdsBytes &&',
+    '',
+    H1_BACKLOG,
+  ],
+  ["h1: the parser's pause is an error", H1_CONNECTION, 'if (this.#backlog.paused(error)) return;', '', H1_BACKLOG],
+  [
+    'h1: reading does not go on by itself once the rest is parsed',
+    'src/h1/backlog.ts',
+    'this.#readsByHand = true;',
+    '',
+    H1_BACKLOG,
   ],
   [
     'h1: requests that come during the drain get no close',

@@ -12,12 +12,22 @@ export interface Reader {
   readsOn(): void;
 }
 
+/** Requests that one turn of the event loop may bring: less than a millisecond, where handlers cost nothing. */
+const MAX_PER_TURN = 64;
+
+function turn(backlog: Backlog): void {
+  backlog.turn();
+}
+
 export class Backlog {
   readonly #socket: Socket;
   readonly #reader: Reader;
   /** Too many wait. */
   #held = false;
-  /** This turn has brought enough. */
+  /** Requests that this turn has brought, as far as they are counted, */
+  #inTurn = 0;
+  #turnComes = false;
+  /** and whether they are enough. */
   #resting = false;
   #watching = false;
   #followed = false;
@@ -51,22 +61,41 @@ export class Backlog {
     return true;
   }
 
+  /** Reading goes on, in another turn. */
   release(): void {
     if (!this.#held) return;
     this.#held = false;
-    this.rest();
+    this.#rest();
   }
 
-  /** Until the next turn of the event loop: the others' come first. */
-  rest(): void {
+  /** A request has come. Where they come one by one, turns are not looked for at each. */
+  grew(): void {
+    this.#inTurn++;
+    if (this.#inTurn >= MAX_PER_TURN) this.#rest();
+    else if (this.#inTurn === MAX_PER_TURN / 2) this.#awaitTurn();
+  }
+
+  /** The others come first. */
+  #rest(): void {
     if (this.#resting) return;
     this.#resting = true;
     this.#stop();
-    setImmediate(() => {
-      if (!this.#resting) return;
-      this.#resting = false;
-      if (!this.#held) this.#socket.resume();
-    });
+    this.#awaitTurn();
+  }
+
+  #awaitTurn(): void {
+    if (this.#turnComes) return;
+    this.#turnComes = true;
+    setImmediate(turn, this);
+  }
+
+  /** The event loop has turned. */
+  turn(): void {
+    this.#turnComes = false;
+    this.#inTurn = 0;
+    if (!this.#resting) return;
+    this.#resting = false;
+    if (!this.#held) this.#socket.resume();
   }
 
   #stop(): void {

@@ -53,13 +53,6 @@ type State = 'open' | 'announced' | 'committed' | 'ended' | 'upgraded';
 /** Requests that may wait for their turn, as many as HTTP/2's streams; beyond it nothing is read until half are answered. */
 const MAX_PIPELINED = 100;
 
-/**
- * Requests that one turn of the event loop may bring: a millisecond, where handlers cost nothing. So many within this
- * time, in ms, are taken for one turn's; telling exactly would cost every request.
- */
-const MAX_PER_TURN = 64;
-const TURN = 10;
-
 /** More late requests than a client could have on its way by accident: discarding them for ever would serve an attack. */
 const MAX_LATE = 1_000;
 
@@ -115,9 +108,6 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   #refusal: Refusal | undefined;
   readonly #idle: IdleTime;
   #received = 0;
-  /** Of those that are counted for a turn: how many, and when the first came. */
-  #inTurn = 0;
-  #turnBeganAt = 0;
   #late = 0;
   #terms: DrainTerms | undefined;
   #settled: (() => void) | undefined;
@@ -235,7 +225,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   received(req: IncomingMessage, res: ServerResponse): void {
     const startedAt = this.#headBeganAt || now();
     this.#headBeganAt = 0;
-    this.#countInTurn(startedAt);
+    this.#backlog.grew();
     if (this.#isLate) {
       abandon(req, res);
       this.#countLate();
@@ -252,13 +242,6 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     if (maxRequestsPerSocket > 0 && this.#received >= maxRequestsPerSocket && this.#state === 'open') {
       void drain(this.#connection, this.#context.recycling);
     }
-  }
-
-  #countInTurn(at: number): void {
-    if (this.#inTurn++ === 0) this.#turnBeganAt = at;
-    if (this.#inTurn < MAX_PER_TURN) return;
-    this.#inTurn = 0;
-    if (at - this.#turnBeganAt < TURN) this.#backlog.rest();
   }
 
   /** A request that reached its handler before this driver came. */
