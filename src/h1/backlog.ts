@@ -4,7 +4,15 @@
  * to the socket. Tells when reading goes on.
  */
 import { Socket } from 'node:net';
-import { feedByData, isHeldBack, keepReporting, pauseParserWhile, resumeParser, unparsed } from '../node-internals.js';
+import {
+  feedByData,
+  finishHead,
+  isHeldBack,
+  keepReporting,
+  pauseParserWhile,
+  resumeParser,
+  unparsed,
+} from '../node-internals.js';
 
 /** Who waits for what isn't read at the moment. */
 export interface Reader {
@@ -23,48 +31,54 @@ export class Backlog {
   readonly #socket: Socket;
   readonly #reader: Reader;
   /** Too many wait. */
-  #held = false;
+  #full = false;
   /** Requests that this turn has brought, as far as they are counted, */
   #inTurn = 0;
   #turnComes = false;
   /** and whether they are enough. */
   #resting = false;
+  /** The parser stops behind the head that it has just read. */
+  #midway = false;
   #watching = false;
-  #followed = false;
-  /** The parser has stopped behind a head. */
-  #stopped = false;
-  #holdsBytes = false;
   /** Reading is to be begun by hand: node:http has read for the stream, which believes that it reads. */
   #readsByHand = false;
 
-  /** @param reader is told when reading goes on, if it was held or somebody else was seen to have stopped it */
+  /** @param reader is told when reading goes on, if it was stopped here or somebody else was seen to have stopped it */
   constructor(socket: Socket, reader: Reader) {
     this.#socket = socket;
     this.#reader = reader;
   }
 
-  /** Nothing is read. */
-  get held(): boolean {
-    return this.#held || this.#resting;
+  /** node:http has put its parser on the socket. */
+  attached(): void {
+    pauseParserWhile(this.#socket, () => {
+      this.#midway = this.stopped;
+      return this.#midway;
+    });
+  }
+
+  /** Nothing more is parsed, and of what the client sends no more is read than a stream's buffer takes. */
+  get stopped(): boolean {
+    return this.#full || this.#resting;
   }
 
   /** What has been read isn't parsed yet. */
   get holdsBytes(): boolean {
-    return this.#holdsBytes;
+    return this.#socket.readableLength > 0;
   }
 
-  /** Until it is released. False: it is held already. */
+  /** Too many wait, until it is released. False: that is known. */
   hold(): boolean {
-    if (this.#held) return false;
-    this.#held = true;
+    if (this.#full) return false;
+    this.#full = true;
     this.#stop();
     return true;
   }
 
   /** Reading goes on, in another turn. */
   release(): void {
-    if (!this.#held) return;
-    this.#held = false;
+    if (!this.#full) return;
+    this.#full = false;
     this.#rest();
   }
 
@@ -83,6 +97,11 @@ export class Backlog {
     this.#awaitTurn();
   }
 
+  #stop(): void {
+    this.#socket.pause();
+    this.watch();
+  }
+
   #awaitTurn(): void {
     if (this.#turnComes) return;
     this.#turnComes = true;
@@ -95,18 +114,7 @@ export class Backlog {
     this.#inTurn = 0;
     if (!this.#resting) return;
     this.#resting = false;
-    if (!this.#held) this.#socket.resume();
-  }
-
-  #stop(): void {
-    this.#socket.pause();
-    this.watch();
-    if (this.#followed) return;
-    this.#followed = true;
-    pauseParserWhile(this.#socket, () => {
-      this.#stopped = this.held;
-      return this.#stopped;
-    });
+    if (!this.#full) this.#socket.resume();
   }
 
   /**
@@ -116,23 +124,22 @@ export class Backlog {
    * @returns false: it is another error
    */
   paused(error: Error & { code?: string }): boolean {
-    const rest = unparsed(error, this.#stopped);
+    const midway = this.#midway;
+    const rest = unparsed(error, midway);
     if (rest === undefined) return false;
     const socket = this.#socket;
     if (socket.destroyed) return true;
     keepReporting(socket);
     feedByData(socket);
     this.#readsByHand = true;
-    this.watch();
-    socket.pause();
-    if (this.#stopped) {
-      this.#stopped = false;
+    if (midway) {
+      this.#midway = false;
       resumeParser(socket);
+      finishHead(socket);
+      if (!this.stopped) this.#rest();
     }
-    if (rest.length > 0) {
-      this.#holdsBytes = true;
-      socket.unshift(rest);
-    }
+    this.#stop();
+    if (rest.length > 0) socket.unshift(rest);
     return true;
   }
 
@@ -140,21 +147,23 @@ export class Backlog {
   watch(): void {
     if (this.#watching) return;
     this.#watching = true;
-    // 'resume' comes before the first read.
-    this.#socket.on('resume', () => {
-      if (this.held || isHeldBack(this.#socket)) this.#socket.pause();
-      else if (!this.#socket.isPaused()) {
-        this.#holdsBytes = false;
-        if (this.#readsByHand) this.#readByHand();
-        this.#reader.readsOn();
-      }
-    });
+    this.#socket.on('resume', this.#onResume);
   }
+
+  /** Comes before anything flows. */
+  readonly #onResume = (): void => {
+    if (this.stopped || isHeldBack(this.#socket)) this.#socket.pause();
+    else if (!this.#socket.isPaused()) {
+      if (this.#readsByHand) this.#readByHand();
+      this.#reader.readsOn();
+    }
+  };
 
   /** The connection is no longer HTTP: what comes next waits in the socket for the application. */
   letGo(): void {
-    this.#held = false;
+    this.#full = false;
     this.#resting = false;
+    this.#socket.off('resume', this.#onResume);
     // The listener that would do so has gone with the parser.
     this.#readByHand();
   }

@@ -132,6 +132,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   /** node:http has put its parser on the socket. */
   attached(): void {
     onMessageBegin(this.#socket, onHeadBegin);
+    this.#backlog.attached();
   }
 
   /** The connection has said nothing for as long as it may, since before its protocol was known. */
@@ -163,16 +164,21 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   }
 
   get awaited(): Awaited {
-    if (this.#backlog.held) return { what: 'answer' };
+    return this.#backlog.stopped ? { what: 'answer' } : this.#awaitedIfRead;
+  }
+
+  /** The same, if what comes is read at all. */
+  get #awaitedIfRead(): Awaited {
     if (this.#headBeganAt > 0) {
       // Behind an answer that the client doesn't read, node:http doesn't read either.
       return this.#socket.isPaused() ? { what: 'answer' } : { what: 'head', since: this.#headBeganAt };
     }
     const exchange = this.#unanswered.at(-1);
     if (exchange !== undefined) {
+      // Of a request that waits for its turn nobody reads the body.
+      if (exchange !== this.#unanswered[0]) return { what: 'answer' };
       if (exchange.req.complete || exchange.res.headersSent || exchange.awaitsContinue) return { what: 'answer' };
-      const heldBack = exchange !== this.#unanswered[0] || !exchange.awaitsBody;
-      return { what: 'body', since: exchange.startedAt, heldBack };
+      return { what: 'body', since: exchange.turnAt, heldBack: !exchange.awaitsBody };
     }
     if (this.#tail?.complete === false) return { what: 'tail', until: this.#idle.lastMoment };
     return { what: 'request', until: this.#idle.until };
@@ -263,9 +269,10 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     advertiseKeepAlive(res, this.#context.keepAlive.advertise);
     exchange.delivered = event;
     exchange.waits = true;
-    // First what else was read with it: `close` goes on the last. And a tick is an async context of its own, as long as
-    // it is scheduled here, and not behind the handler of the request before.
-    if (exchange === this.#unanswered[0]) process.nextTick(next, this);
+    // First what else was read with it: `close` goes on the last. And a tick is an async context of its own, if it is
+    // scheduled here and not by the handler of the request before. The one after the next: in the next the body's end is
+    // told to those who listen already, outside the handler's context.
+    if (exchange === this.#unanswered[0]) process.nextTick(process.nextTick, next, this);
     else exchange.context = new AsyncResource(RESOURCE);
   }
 
@@ -287,7 +294,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     const at = now();
     this.#unanswered.shift();
     this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed', at);
-    if (this.#backlog.held && this.#unanswered.length <= MAX_PIPELINED / 2) this.#backlog.release();
+    if (this.#unanswered.length <= MAX_PIPELINED / 2) this.#backlog.release();
     if (!exchange.req.complete) this.#awaitTail(exchange.req);
     if (this.#unanswered.length > 0 || this.#upgrade !== undefined || this.#refusal !== undefined) {
       // node:http gives the socket to the next response first.
@@ -301,6 +308,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   /** A head that had begun when reading was stopped is timed from now on. */
   readsOn(): void {
     if (this.#headBeganAt > 0) this.headBegan();
+    this.#timeouts.reconsider();
   }
 
   get #socketFailed(): boolean {
@@ -309,13 +317,17 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   /** A request has come, or an answer is complete: what is next? */
   next(): void {
-    if (this.#state === 'ended' || this.#state === 'upgraded') return;
+    if (this.#state === 'ended' || this.#state === 'upgraded' || this.#socketFailed) return;
     const exchange = this.#unanswered[0];
     if (exchange !== undefined) {
       if (!exchange.waits) return;
       exchange.waits = false;
-      if (exchange.context === undefined) this.#handle(exchange);
-      else exchange.context.runInAsyncScope(this.#handle, this, exchange);
+      if (exchange.context === undefined) {
+        this.#handle(exchange);
+        return;
+      }
+      exchange.turnAt = now();
+      exchange.context.runInAsyncScope(this.#handle, this, exchange);
     } else if (this.#upgrade !== undefined) this.#upgrade.turn();
     else this.#refusal?.turn();
   }
@@ -480,7 +492,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
 
   tighten(terms: DrainTerms): void {
     if (this.#terms === undefined) return;
-    this.#idle.tighten(terms, this.awaited.what === 'request');
+    this.#idle.tighten(terms, this.#awaitedIfRead.what === 'request');
     this.#terms = terms;
     this.#lingering?.tighten(terms);
     this.#timeouts.reconsider();

@@ -40,9 +40,11 @@ export class Exchange {
   readonly startedAt: number;
   /** How the application got it; node:http answers some requests (no Host, unknown expectation) by itself. */
   delivered: RequestEvent | undefined;
-  /** The application is to have it once the requests before it have been answered; */
+  /** When its turn came, behind the requests before it. */
+  turnAt: number;
+  /** The application is yet to be given it. */
   waits = false;
-  /** in this async context, if not in that of a tick of its own. */
+  /** Where it waits for requests before it: the async context in which the application gets it. */
   context: AsyncResource | undefined;
 
   constructor(owner: ExchangeOwner, req: IncomingMessage, res: ServerResponse, startedAt: number) {
@@ -50,6 +52,7 @@ export class Exchange {
     this.req = req;
     this.res = res;
     this.startedAt = startedAt;
+    this.turnAt = startedAt;
     (res as OwnedResponse)[kExchange] = this;
     hookDetachSocket(res, onDetach);
   }

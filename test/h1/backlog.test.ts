@@ -38,6 +38,11 @@ function texts(client: H1Client): string[] {
   return client.responses.map(({ text }) => text);
 }
 
+async function until(holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 1_000 && !holds(); i++) await delay(5);
+  expect(holds()).to.equal(true);
+}
+
 for (const { name, tls } of TRANSPORTS) {
   describe(`more pipelined requests than a turn is to serve (${name})`, () => {
     afterEach(closeEverything);
@@ -84,6 +89,53 @@ for (const { name, tls } of TRANSPORTS) {
       );
       await client.until(() => client.responses.length === bodies.length);
       expect(texts(client)).to.deep.equal(bodies);
+    });
+
+    // The parser stops behind the 64th of a turn, and where more than 100 wait: with nothing, one, or more to come.
+    for (const count of [63, 64, 65, 66, 100, 101, 102]) {
+      for (const fin of [false, true]) {
+        it(`are complete, each of ${count}${fin ? ' with a FIN behind them' : ''}, and drained from when asked`, async () => {
+          const site = await Site.open({ tls }, (req, res) => {
+            req.resume();
+            req.on('end', () => setTimeout(() => res.end(req.url), count > 66 ? 2 : 0));
+          });
+          const client = await site.connectDirectly();
+          const connection = await site.connection();
+          pipeline(client, gets(count));
+          if (fin) client.end();
+          await client.until(() => client.responses.length === count);
+          expect(texts(client)).to.deep.equal(paths(count));
+          const began = performance.now();
+          const drained = gracefulShutdown(connection, { idleWait: 100 });
+          await client.ended();
+          client.end();
+          expect((await drained).outcome).to.equal('drained');
+          expect(performance.now() - began).to.be.below(2_000);
+        });
+      }
+    }
+
+    it('are drained from after idleWait, also when the drain begins in the turn that was enough', async () => {
+      let drained: Promise<DrainReport> | undefined;
+      const site = await Site.open({ tls }, (req, res) => {
+        if (req.url === '/63') {
+          res.once('finish', () => {
+            const connection = connectionOf(req) as Connection;
+            process.nextTick(() => {
+              drained = gracefulShutdown(connection, { idleWait: 100 });
+            });
+          });
+        }
+        res.end(req.url);
+      });
+      const client = await site.connectDirectly();
+      pipeline(client, gets(64));
+      await client.until(() => client.responses.length === 64);
+      const began = performance.now();
+      await client.ended();
+      client.end();
+      expect((await drained)?.outcome).to.equal('drained');
+      expect(performance.now() - began).to.be.below(2_000);
     });
 
     it('wait behind one that is slow, and are all answered', async () => {
@@ -168,7 +220,7 @@ for (const { name, tls } of TRANSPORTS) {
       const client = await site.connect();
       client.transport.socket.pause();
       client.request({ path: '/large' });
-      while (site.handled.length === 0) await delay(5);
+      await until(() => site.handled.length > 0);
       await delay(50);
       pipeline(client, gets(MANY));
       await delay(100);
@@ -176,6 +228,34 @@ for (const { name, tls } of TRANSPORTS) {
       client.transport.socket.resume();
       await client.until(() => client.responses.length === MANY + 1);
       expect(texts(client).slice(1)).to.deep.equal(paths(MANY));
+    });
+
+    it('leave the socket to an upgrade that came behind an answer which nobody read', async () => {
+      const site = await Site.open({ tls, bufferBytes: 65_536 }, (req, res) => {
+        res.end(req.url === '/large' ? LARGE : req.url);
+      });
+      const handedOver: string[] = [];
+      const all = (): string => handedOver.join('');
+      site.server.on('upgrade', (_req, socket, head) => {
+        handedOver.push(head.toString());
+        socket.on('data', (bytes: Buffer) => handedOver.push(bytes.toString()));
+      });
+      const client = await site.connect();
+      client.transport.socket.pause();
+      client.request({ path: '/large' });
+      await until(() => site.handled.length > 0);
+      await delay(50);
+      const upgrade = encodeRequest({ path: '/up', headers: { connection: 'upgrade', upgrade: 'echo' } });
+      pipeline(client, [...gets(1), { bytes: Buffer.concat([upgrade, Buffer.from('head')]) }]);
+      await delay(100);
+      client.transport.socket.resume();
+      await client.until(() => client.responses.length === 2);
+      await until(() => all() === 'head');
+      for (const more of ['more', 'and more']) {
+        client.write(more);
+        await delay(30);
+      }
+      await until(() => all() === 'headmoreand more');
     });
 
     it('still lead to an error event when the transport fails', async () => {
@@ -219,7 +299,7 @@ describe('pipelined requests in TLS records of their own', () => {
     await once(socket, 'secureConnect');
     raw.pause();
     socket.write(encodeRequest({ path: '/large' }));
-    while (site.handled.length === 0) await delay(5);
+    await until(() => site.handled.length > 0);
     await delay(50);
     kept = [];
     for (const path of paths(20)) {
@@ -237,8 +317,8 @@ describe('pipelined requests in TLS records of their own', () => {
     socket.on('data', (bytes: Buffer) => {
       tail = (tail + bytes.toString('latin1')).slice(-20_000);
     });
-    while (site.handled.length < 21) await delay(5);
-    while (!tail.endsWith('/19')) await delay(5);
+    await until(() => site.handled.length === 21);
+    await until(() => tail.endsWith('/19'));
     expect(tail.match(/HTTP\/1.1 200 OK/g)?.length).to.equal(20);
     raw.destroy();
   });

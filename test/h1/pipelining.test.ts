@@ -134,6 +134,35 @@ for (const { name, tls } of TRANSPORTS) {
       expect(seen).to.deep.equal([undefined, undefined, undefined, undefined]);
     });
 
+    for (const how of ['enterWith', 'run'] as const) {
+      it(`has what a handler enters by ${how} at the end of its request, too`, async () => {
+        const storage = new AsyncLocalStorage<string>();
+        const atEnd: (string | undefined)[] = [];
+        const site = await Site.open({ tls }, (req, res) => {
+          const path = req.url ?? '';
+          const handle = (): void => {
+            req.on('data', () => {});
+            req.on('end', () => {
+              atEnd.push(storage.getStore());
+              res.end();
+            });
+          };
+          if (how === 'run') storage.run(path, handle);
+          else {
+            storage.enterWith(path);
+            handle();
+          }
+        });
+        const client = await site.connectDirectly();
+        const sent = Array.from({ length: 20 }, (_, i) => `/${i}`);
+        for (const path of sent) {
+          client.request({ path });
+          await client.until(() => client.responses.length === atEnd.length && atEnd.length > sent.indexOf(path));
+        }
+        expect(atEnd).to.deep.equal(sent);
+      });
+    }
+
     describe('after the head that says close', () => {
       const late = {
         request: encodeRequest({ path: '/late' }),
