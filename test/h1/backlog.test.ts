@@ -9,9 +9,16 @@ import { connect as connectTls } from 'node:tls';
 import { expect } from 'chai';
 import { type Connection, connectionOf, type DrainReport, gracefulShutdown } from '../../src/index.js';
 import { encodeRequest, type H1Client } from '../wire/h1-client.js';
+import { Random } from '../wire/random.js';
 import { closeEverything, counters, delay, Site, TRANSPORTS, turns } from './support.js';
 
 const MANY = 1_200;
+/** When a handler answers; it reads the body where it waits for its end. */
+const HOWS = ['at once', 'late', 'at the end', 'behind the end'];
+/** Sizes of what is written at once, at most. */
+const PIECES = [100, 5_000, 200_000];
+/** Of what clients may do; `SEEDS=1000` tries more. */
+const SEEDS = Number(process.env.SEEDS ?? 20);
 /** One turn brings 64, another 64 may have waited. */
 const MOST_PER_TURN = 2 * 64 + 2;
 
@@ -256,6 +263,54 @@ for (const { name, tls } of TRANSPORTS) {
         await delay(30);
       }
       await until(() => all() === 'headmoreand more');
+    });
+
+    it('are answered in order with all of their bodies, whatever they are and however they come', async () => {
+      for (let seed = 1; seed <= SEEDS; seed++) {
+        const random = new Random(seed);
+        const site = await Site.open({ tls }, (req, res) => {
+          const how = req.headers['x-how'];
+          let size = 0;
+          if (how !== 'at once' && how !== 'late') req.on('data', (chunk: Buffer) => (size += chunk.length));
+          const answer = (): unknown => res.end(`${req.url} ${size}`);
+          if (how === 'at once') answer();
+          else if (how === 'late') setTimeout(answer, 1);
+          else req.on('end', () => (how === 'at the end' ? answer() : setImmediate(answer)));
+        });
+        const client = await site.connectDirectly();
+        const expected: string[] = [];
+        const requests = Array.from({ length: 1 + random.below(300) }, (_, i) => {
+          const how = HOWS[random.below(HOWS.length)] ?? '';
+          const headers = { 'x-how': how, expect: random.below(20) === 0 ? '100-continue' : '' };
+          if (headers.expect === '') Reflect.deleteProperty(headers, 'expect');
+          const size = random.below(3) === 0 ? random.below(random.below(10) === 0 ? 40_000 : 200) : undefined;
+          const read = how.endsWith('end') ? (size ?? 0) : 0;
+          expected.push(`/${i} ${read}`);
+          if (size === undefined) return { bytes: encodeRequest({ path: `/${i}`, headers }) };
+          const request = { method: 'POST', path: `/${i}` };
+          if (random.below(2) === 0) {
+            return { method: 'POST', bytes: encodeRequest({ ...request, headers, body: 'x'.repeat(size) }) };
+          }
+          const head = encodeRequest({ ...request, headers: { ...headers, 'transfer-encoding': 'chunked' } });
+          const chunk = size === 0 ? '' : `${size.toString(16)}\r\n${'x'.repeat(size)}\r\n`;
+          return { method: 'POST', bytes: Buffer.concat([head, Buffer.from(`${chunk}0\r\n\r\n`)]) };
+        });
+        const all = Buffer.concat(requests.map(({ bytes }) => bytes));
+        client.write(
+          Buffer.alloc(0),
+          requests.map(({ method = 'GET' }) => method),
+        );
+        for (let at = 0; at < all.length; ) {
+          const upTo = at + 1 + random.below(PIECES[random.below(PIECES.length)] ?? 1);
+          client.write(all.subarray(at, upTo));
+          at = upTo;
+          if (random.below(2) === 0) await turns(random.below(3));
+        }
+        if (random.below(3) === 0) client.end();
+        await client.until(() => client.responses.length === requests.length, `the answers of seed ${seed}`);
+        expect(texts(client), `seed ${seed}`).to.deep.equal(expected);
+        await closeEverything();
+      }
     });
 
     it('still lead to an error event when the transport fails', async () => {

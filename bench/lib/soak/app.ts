@@ -90,6 +90,7 @@ function streamEvents(req: IncomingMessage, res: ServerResponse): void {
   let sent = 0;
   const end = (): void => {
     clearInterval(timer);
+    signal.removeEventListener('abort', end);
     res.end(`data: end ${sent}\n\n`);
   };
   const timer = setInterval(() => {
