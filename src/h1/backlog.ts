@@ -39,6 +39,8 @@ export class Backlog {
   #resting = false;
   /** The parser stops behind the head that it has just read. */
   #midway = false;
+  /** It was stopped, and what was left has gone back to the socket. */
+  #putBack = false;
   #watching = false;
   /** Reading is to be begun by hand: node:http has read for the stream, which believes that it reads. */
   #readsByHand = false;
@@ -62,9 +64,9 @@ export class Backlog {
     return this.#full || this.#resting;
   }
 
-  /** What has been read isn't parsed yet. */
+  /** What had been read when the parser was stopped isn't parsed yet. */
   get holdsBytes(): boolean {
-    return this.#socket.readableLength > 0;
+    return this.#putBack && this.#socket.readableLength > 0;
   }
 
   /** Too many wait, until it is released. False: that is known. */
@@ -139,6 +141,7 @@ export class Backlog {
       if (!this.stopped) this.#rest();
     }
     this.#stop();
+    this.#putBack = true;
     if (rest.length > 0) socket.unshift(rest);
     return true;
   }
@@ -154,6 +157,7 @@ export class Backlog {
   readonly #onResume = (): void => {
     if (this.stopped || isHeldBack(this.#socket)) this.#socket.pause();
     else if (!this.#socket.isPaused()) {
+      this.#putBack = false;
       if (this.#readsByHand) this.#readByHand();
       this.#reader.readsOn();
     }

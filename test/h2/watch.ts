@@ -32,6 +32,8 @@ export class Watch implements SessionHandler {
   readonly #unread = new Map<Stream, number>();
   #highest = 0;
   #goawayLast = 2 ** 31 - 1;
+  /** The largest that the peer has allowed since the last check. */
+  #largestFrame = 16_384;
   #continues = 0;
   #abuses = 0;
 
@@ -39,6 +41,20 @@ export class Watch implements SessionHandler {
     this.#random = random;
     this.session = new Session(this, { now: () => this.clock, ...options });
     this.session.start();
+    this.#followFrameSize();
+  }
+
+  /** What has been framed may be as large as the peer allowed then; it may have lowered it within the same read. */
+  #followFrameSize(): void {
+    const { peerSettings } = this.session;
+    let size = peerSettings.maxFrameSize;
+    Object.defineProperty(peerSettings, 'maxFrameSize', {
+      get: () => size,
+      set: (value: number) => {
+        size = value;
+        this.#largestFrame = Math.max(this.#largestFrame, value);
+      },
+    });
   }
 
   /** Something that applications do between reads. */
@@ -58,6 +74,7 @@ export class Watch implements SessionHandler {
     const { session } = this;
     const bytes = Buffer.concat(session.output.take());
     for (const frame of parseFrames(bytes)) this.#checkFrame(frame);
+    this.#largestFrame = session.peerSettings.maxFrameSize;
     ensure(this.#continues === 0, 'a field block is complete at the end of a turn');
     let open = 0;
     for (const heard of this.#heard.values()) if (heard !== 'closed') open++;
@@ -188,7 +205,7 @@ export class Watch implements SessionHandler {
   }
 
   #checkFrame({ type, flags, streamId, payload }: SentFrame): void {
-    ensure(payload.length <= Math.max(16_384, this.session.peerSettings.maxFrameSize), 'no frame over the limit');
+    ensure(payload.length <= this.#largestFrame, 'no frame over the limit');
     if (this.#continues !== 0) ensure(type === 9 && streamId === this.#continues, 'nothing within a field block');
     const said = this.#said.get(streamId);
     const endStream = (flags & 1) !== 0;
