@@ -233,11 +233,11 @@ const MUTANTS = [
     H1,
   ],
   [
-    'h1: a late request reaches a handler',
+    'h1: a late request is taken for one that will be answered',
     H1_CONNECTION,
     "return this.#state === 'committed' || this.#state === 'ended' ||",
     'return',
-    H1,
+    [...H1, ...H1_TESTS],
   ],
   ['h1: the head with close waits for the body', H1_CONNECTION, 'sendHead(res);', '', [...H1, ...H1_TESTS]],
   [

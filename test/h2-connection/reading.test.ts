@@ -182,8 +182,8 @@ for (const tls of [true, false]) {
     });
 
     for (const [what, h2, silence] of [
-      ['a body', { bodyTimeout: 600 }, 1_200],
-      // It begins before the heads below are made, which takes a busy machine long.
+      // These begin before the heads below are made, which takes a busy machine long.
+      ['a body', { bodyTimeout: 2_000 }, 3_000],
       ['a header block', { headersTimeout: 2_000 }, 3_000],
       ['the answer to a PING', { ping: { interval: 60, timeout: 600 } }, 1_200],
     ] as const) {
