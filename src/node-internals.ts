@@ -141,17 +141,14 @@ export function pauseParserWhile(socket: Socket, pauses: () => boolean): void {
   };
 }
 
-/** Undoes the pause of a socket's parser. */
-export function resumeParser(socket: Socket): void {
-  (socket as unknown as SocketInternals).parser?.resume();
-}
-
 /** Not even its memory may be missing: that would mean the end of all. */
 const NOTHING = Buffer.alloc(1).subarray(0, 0);
 
-/** A parser that has stopped behind a head takes the end of a request without a body for read, too. */
-export function finishHead(socket: Socket): void {
-  (socket as unknown as SocketInternals).parser?.execute(NOTHING);
+/** Undoes the pause of a socket's parser, which takes a request without a body for read then. */
+export function resumeParser(socket: Socket): void {
+  const { parser } = socket as unknown as SocketInternals;
+  parser?.resume();
+  parser?.execute(NOTHING);
 }
 
 /**
@@ -408,7 +405,6 @@ function missingInternals(): string[] {
       rest = unparsed(error, true);
       keepReporting(wire as Socket);
       resumeParser(wire as Socket);
-      finishHead(wire as Socket);
       complete = req.complete;
     });
   });

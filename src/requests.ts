@@ -8,12 +8,9 @@ import type { EventEmitter } from 'node:events';
 import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { LiveConnection } from './core/connection.js';
-import type { RequestEvent, RequestHost, StreamHost } from './core/host.js';
+import { REQUEST_RESOURCE, type RequestEvent, type RequestHost, type StreamHost } from './core/host.js';
 import { beginHandling, endHandling } from './core/self-wait.js';
 import { isSilenced } from './node-internals.js';
-
-/** The type of the async resource that every request runs in. */
-const RESOURCE = 'LASTCALLREQUEST';
 
 /**
  * Whether what is entered into an AsyncLocalStorage within a resource is there when the resource is entered again: up to
@@ -21,7 +18,7 @@ const RESOURCE = 'LASTCALLREQUEST';
  */
 const resourcesKeepWhatIsEntered = ((): boolean => {
   const storage = new AsyncLocalStorage<boolean>();
-  const resource = new AsyncResource(RESOURCE);
+  const resource = new AsyncResource(REQUEST_RESOURCE);
   resource.runInAsyncScope(() => storage.enterWith(true));
   const kept = resource.runInAsyncScope(() => storage.getStore()) === true;
   storage.disable();
@@ -30,7 +27,7 @@ const resourcesKeepWhatIsEntered = ((): boolean => {
 
 /** Called where a handler has begun: what it has entered holds for later events of its request, as with node:http. */
 function contextForLater(context: AsyncResource): AsyncResource {
-  return resourcesKeepWhatIsEntered ? context : new AsyncResource(RESOURCE);
+  return resourcesKeepWhatIsEntered ? context : new AsyncResource(REQUEST_RESOURCE);
 }
 
 /** Gives requests to the listeners of a server. Those of HTTP/1.1 have been emitted by node:http already. */
@@ -74,7 +71,7 @@ export class Application implements RequestHost {
       this.#report(error, req);
       stream.destroy();
     };
-    new AsyncResource(RESOURCE).runInAsyncScope(() => {
+    new AsyncResource(REQUEST_RESOURCE).runInAsyncScope(() => {
       const outer = beginHandling(connection);
       try {
         for (const listener of listeners) {
@@ -142,7 +139,7 @@ export class EmittedByHttp extends Application implements StreamHost {
   request(connection: LiveConnection, event: RequestEvent, req: IncomingMessage, res: ServerResponse): AsyncResource {
     // Streams decoded from one read share an execution context: without a resource of its own, what one handler puts
     // into an AsyncLocalStorage would be there for the next.
-    const context = new AsyncResource(RESOURCE);
+    const context = new AsyncResource(REQUEST_RESOURCE);
     return context.runInAsyncScope(this.#emit, this, context, connection, event, req, res);
   }
 

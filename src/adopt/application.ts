@@ -6,14 +6,11 @@ import { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { LiveConnection } from '../core/connection.js';
-import type { RequestEvent, RequestHost } from '../core/host.js';
+import { REQUEST_RESOURCE, type RequestEvent, type RequestHost } from '../core/host.js';
 import { beginHandling, endHandling } from '../core/self-wait.js';
 
 /** Emits an event of the server to its listeners, past whoever follows its events. */
 export type Emit = (event: string, ...args: unknown[]) => boolean;
-
-/** The type of the async resource that an upgrade runs in. */
-const RESOURCE = 'LASTCALLREQUEST';
 
 export class OwnApplication implements RequestHost {
   readonly #emit: Emit;
@@ -45,7 +42,7 @@ export class OwnApplication implements RequestHost {
     stream: Duplex,
     head: Buffer,
   ): boolean {
-    return new AsyncResource(RESOURCE).runInAsyncScope(this.handle, this, connection, event, req, stream, head);
+    return new AsyncResource(REQUEST_RESOURCE).runInAsyncScope(this.handle, this, connection, event, req, stream, head);
   }
 
   clientError(_connection: LiveConnection, error: Error & { code?: string }, stream: Duplex): boolean {

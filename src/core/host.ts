@@ -10,6 +10,9 @@ import type { LiveConnection } from './connection.js';
 /** The http.Server events that carry a request and its response. */
 export type RequestEvent = 'request' | 'checkContinue' | 'checkExpectation';
 
+/** The type of the async resources that requests run in. */
+export const REQUEST_RESOURCE = 'LASTCALLREQUEST';
+
 export interface RequestHost {
   /**
    * Gives a request to the application: the event, in the async context of the caller. What a handler throws or rejects

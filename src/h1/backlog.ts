@@ -4,15 +4,7 @@
  * to the socket. Tells when reading goes on.
  */
 import { Socket } from 'node:net';
-import {
-  feedByData,
-  finishHead,
-  isHeldBack,
-  keepReporting,
-  pauseParserWhile,
-  resumeParser,
-  unparsed,
-} from '../node-internals.js';
+import { feedByData, isHeldBack, keepReporting, pauseParserWhile, resumeParser, unparsed } from '../node-internals.js';
 
 /** Who waits for what isn't read at the moment. */
 export interface Reader {
@@ -137,7 +129,6 @@ export class Backlog {
     if (midway) {
       this.#midway = false;
       resumeParser(socket);
-      finishHead(socket);
       if (!this.stopped) this.#rest();
     }
     this.#stop();

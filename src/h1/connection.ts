@@ -11,7 +11,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { LiveConnection } from '../core/connection.js';
 import type { DrainTerms, Driver } from '../core/driver.js';
-import type { RequestEvent, RequestHost } from '../core/host.js';
+import { REQUEST_RESOURCE, type RequestEvent, type RequestHost } from '../core/host.js';
 import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { LingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
@@ -55,9 +55,6 @@ const MAX_PIPELINED = 100;
 
 /** More late requests than a client could have on its way by accident: discarding them for ever would serve an attack. */
 const MAX_LATE = 1_000;
-
-/** The type of the async resource that a pipelined request runs in. */
-const RESOURCE = 'LASTCALLREQUEST';
 
 /** Where a socket keeps its driver, for node:http's callbacks. */
 const kDriver = Symbol('lastcall.h1');
@@ -273,7 +270,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     // scheduled here and not by the handler of the request before. The one after the next: in the next the body's end is
     // told to those who listen already, outside the handler's context.
     if (exchange === this.#unanswered[0]) process.nextTick(process.nextTick, next, this);
-    else exchange.context = new AsyncResource(RESOURCE);
+    else exchange.context = new AsyncResource(REQUEST_RESOURCE);
   }
 
   /** Requests from now on come after the last that will be answered. */

@@ -91,7 +91,7 @@ for (const tls of [true, false]) {
       );
       await client.fetch();
       client.transport.socket.cork();
-      // Some 2 KiB each: several TLS records, and several reads of the socket, in a turn.
+      // Some 300 KiB: many TLS records, and several reads of the socket.
       const ids = Array.from({ length: 600 }, (_, i) => client.request({ path: `/${i}/${'y'.repeat(500)}` }));
       client.transport.socket.uncork();
       await Promise.all(ids.map((id) => client.response(id)));
