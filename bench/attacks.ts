@@ -6,7 +6,7 @@
 import type { Attack } from '../test/attacks/attack.js';
 import { ATTACKS } from '../test/attacks/catalogue.js';
 import { argumentsOrExit } from './lib/arguments.js';
-import type { Answers } from './lib/attacks/innocent.js';
+import { type Answers, ASKED } from './lib/attacks/innocent.js';
 import { checkInnocents } from './lib/attacks/innocents.js';
 import { type Compared, tables } from './lib/attacks/markdown.js';
 import { type Measured, measure, type Plan, tryOnce } from './lib/attacks/measure.js';
@@ -26,8 +26,8 @@ const args = argumentsOrExit({
     short: { kind: 'flag', help: 'each once: how it ends, memory, and everyone else answered; no speed' },
     innocent: { kind: 'flag', help: 'instead: what looks like an attack and is none is never cut' },
     only: { kind: 'choices', choices: NAMES, fallback: NAMES, help: 'some of them' },
-    phases: { kind: 'number', fallback: 5, min: 2, max: 100, help: 'attacked phases of each, with quiet ones between' },
-    duration: { kind: 'number', fallback: 1_200, min: 200, max: 60_000, help: 'ms of a phase' },
+    phases: { kind: 'number', fallback: 8, min: 2, max: 100, help: 'attacked phases of each, with quiet ones between' },
+    duration: { kind: 'number', fallback: 1_500, min: 200, max: 60_000, help: 'ms of a phase' },
     rate: { kind: 'number', fallback: 8, min: 0.1, max: 10_000, help: 'Mbit/s that the attacker sends' },
     growth: { kind: 'number', fallback: 128, min: 1, max: 10_000, help: 'MiB that the server may grow' },
     alone: { kind: 'flag', help: 'without node:http2' },
@@ -103,7 +103,7 @@ reportAndExit({
   name,
   title: args.short
     ? 'Attacks, one connection each'
-    : `Attacks at up to ${args.rate} Mbit/s, beside a client of 250 requests a second`,
+    : `Attacks at up to ${args.rate} Mbit/s, beside a client of ${ASKED} requests a second`,
   arguments: args,
   totals,
   rows,

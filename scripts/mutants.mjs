@@ -55,7 +55,13 @@ const MUTANTS = [
     'this.#reader.peerEnded();',
     H2_READING,
   ],
-  ['h2: every read has a turn of its own', 'src/h2/reading.ts', 'this.#workLeft -= work;', '', H2_READING],
+  [
+    'h2: one connection takes as much of a turn as it wants',
+    'src/h2/reading.ts',
+    'return this.#used >= SLICE;',
+    'return false;',
+    H2_READING,
+  ],
   ['h2: bodies stay where the next are received', 'src/h2/copy.ts', 'return copy;', 'return bytes;', H2_READING],
   [
     'h2: the deadline throws away what the client has yet to read',

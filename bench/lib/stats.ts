@@ -33,25 +33,50 @@ export interface Estimate {
 const RESAMPLES = 4_000;
 
 /** The median of `values` with a 95 % percentile-bootstrap interval; the same values give the same interval. */
-export function bootstrapMedian(values: readonly number[], seed = 1): Estimate {
-  const random = new Random(seed);
-  const medians: number[] = [];
-  const resample = new Array<number>(values.length);
-  for (let i = 0; i < RESAMPLES; i += 1) {
-    for (let j = 0; j < values.length; j += 1) resample[j] = values[random.below(values.length)] ?? Number.NaN;
-    medians.push(median(resample));
+export function bootstrapMedian(values: readonly number[]): Estimate {
+  return { median: median(values), ...bootstrap(values, RESAMPLES, median), pairs: values.length };
+}
+
+/** What 95 % of the resamples of `values` give. */
+function bootstrap<T>(
+  values: readonly T[],
+  resamples: number,
+  statistic: (resample: readonly T[]) => number,
+): { low: number; high: number } {
+  const random = new Random(1);
+  const results: number[] = [];
+  for (let i = 0; i < resamples; i += 1) {
+    results.push(statistic(values.map((_, __, all) => all[random.below(all.length)] as T)));
   }
-  return {
-    median: median(values),
-    low: percentile(medians, 2.5),
-    high: percentile(medians, 97.5),
-    pairs: values.length,
-  };
+  return { low: percentile(results, 2.5), high: percentile(results, 97.5) };
 }
 
 /** The ratio ours/theirs of each interleaved pair, as a median with its interval. */
 export function pairedRatio(pairs: readonly (readonly [ours: number, theirs: number])[]): Estimate {
   return bootstrapMedian(pairs.map(([ours, theirs]) => ours / theirs));
+}
+
+/** Sorting thousands of values each. */
+const POOLED_RESAMPLES = 1_000;
+
+/**
+ * The p-th percentile of all of ours over that of all of theirs, for samples taken in interleaved phases; the interval
+ * is that of resampled pairs of phases, since what disturbs one sample disturbs its neighbours.
+ */
+export function pooledRatio(
+  phases: readonly (readonly [ours: readonly number[], theirs: readonly number[]])[],
+  p: number,
+): Estimate {
+  const ratio = (some: typeof phases): number =>
+    percentile(
+      some.flatMap(([ours]) => ours),
+      p,
+    ) /
+    percentile(
+      some.flatMap(([, theirs]) => theirs),
+      p,
+    );
+  return { median: ratio(phases), ...bootstrap(phases, POOLED_RESAMPLES, ratio), pairs: phases.length };
 }
 
 export type Verdict = 'passed' | 'failed' | 'unresolved';

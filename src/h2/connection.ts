@@ -108,8 +108,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, Timed 
     const { prefaceComplete } = session;
     let read: number;
     try {
-      read = session.receive(bytes, end, this.#reading.workLeft);
-      this.#reading.worked(session.workDone);
+      read = session.receive(bytes, end, this.#reading);
     } catch (error) {
       rethrow(error);
       this.#end();

@@ -28,7 +28,7 @@ export function errorCodeName(errorCode: number): string {
   return NAMES.get(errorCode) ?? `0x${errorCode.toString(16)}`;
 }
 
-/** What may stand in {@link H2Error.code}: stable strings, one per error code that we raise, and two of our own. */
+/** What may stand in {@link H2Error.code}: stable strings, one per error code that we raise. */
 export type H2ErrorCode =
   | 'ERR_LASTCALL_H2_NO_ERROR'
   | 'ERR_LASTCALL_H2_PROTOCOL'
@@ -43,9 +43,7 @@ export type H2ErrorCode =
   | 'ERR_LASTCALL_H2_CONNECT'
   | 'ERR_LASTCALL_H2_ENHANCE_YOUR_CALM'
   | 'ERR_LASTCALL_H2_INADEQUATE_SECURITY'
-  | 'ERR_LASTCALL_H2_HTTP_1_1_REQUIRED'
-  /** The header list of a request was over the limit; it was answered 431. */
-  | 'ERR_LASTCALL_H2_HEADER_LIST';
+  | 'ERR_LASTCALL_H2_HTTP_1_1_REQUIRED';
 
 const CODES: readonly H2ErrorCode[] = [
   'ERR_LASTCALL_H2_NO_ERROR',
@@ -75,13 +73,12 @@ export class H2Error extends Error {
   /**
    * @param errorCode one of {@link ErrorCode}, or any other 32-bit number that a peer chose
    * @param message what was wrong, in plain words
-   * @param code only where the error code alone doesn't say it
    */
-  constructor(errorCode: number, message: string, streamId?: number, code?: H2ErrorCode) {
+  constructor(errorCode: number, message: string, streamId?: number) {
     super(message);
     this.errorCode = errorCode;
     this.streamId = streamId;
     // RFC 9113 §7: unknown error codes are equivalent to INTERNAL_ERROR
-    this.code = code ?? CODES[errorCode] ?? 'ERR_LASTCALL_H2_INTERNAL';
+    this.code = CODES[errorCode] ?? 'ERR_LASTCALL_H2_INTERNAL';
   }
 }

@@ -176,11 +176,11 @@ export class Lifecycle implements SendEvents {
     if (units > 0) this.spend(units);
   }
 
-  malformed(streamId: number, endStream: boolean, message: string): void {
+  malformed(streamId: number, endStream: boolean, why: string): void {
     writeRstStream(this.out, streamId, ErrorCode.PROTOCOL_ERROR);
     if (!endStream) this.closed.addReset(streamId);
     this.limited('malformed');
-    this.#neverOpened(streamId, new H2Error(ErrorCode.PROTOCOL_ERROR, `malformed request: ${message}`, streamId));
+    this.#neverOpened(streamId, why);
   }
 
   /**
@@ -188,23 +188,23 @@ export class Lifecycle implements SendEvents {
    *
    * @param units what it costs the peer: a few octets can be megabytes of fields, and all of them have to be decoded
    */
-  headerListTooLarge(streamId: number, endStream: boolean, message: string, units: number): void {
+  headerListTooLarge(streamId: number, endStream: boolean, why: string, units: number): void {
     this.sender.bareResponse(streamId, 431);
     if (!endStream) {
       writeRstStream(this.out, streamId, ErrorCode.NO_ERROR);
       this.closed.addReset(streamId);
     }
-    const code = 'ERR_LASTCALL_H2_HEADER_LIST';
     this.limited('maxHeaderSize');
-    this.#neverOpened(streamId, new H2Error(ErrorCode.PROTOCOL_ERROR, message, streamId, code));
+    this.#neverOpened(streamId, why);
     this.spend(units);
   }
 
-  #neverOpened(streamId: number, error: H2Error): void {
+  /** No error is made of it: a stack costs more than all the rest, and a peer can ask for thousands. */
+  #neverOpened(streamId: number, why: string): void {
     // it has been answered: sending it once more would be no use
     this.highestStreamId = streamId;
     this.guard.opened();
-    this.handler.malformed(streamId, error);
+    this.handler.malformed(streamId, why);
     this.judgeReset(this.now);
   }
 

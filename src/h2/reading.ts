@@ -4,16 +4,15 @@
  * session's.
  */
 import type { Socket } from 'node:net';
+import { now } from '../core/timing.js';
 import { readInto } from '../node-internals.js';
+import type { Pace } from './receive.js';
 
 /** As much as Node reads at once. */
 const BUFFER = Buffer.allocUnsafeSlow(65_536);
 
-/**
- * What one connection brings in a turn of the event loop, as work where a request is 1: less than a millisecond, so that
- * the others have their turn. HTTP/1.1's pipelined requests have as much.
- */
-const WORK_PER_TURN = 64;
+/** ms of a turn of the event loop that one connection may take with what it has sent: then the others come first. */
+const SLICE = 0.25;
 
 /** Whose bytes are in it while they are read. */
 let holder: Reading | undefined;
@@ -32,13 +31,16 @@ export interface BytesReader {
   overwritten(): void;
 }
 
-export class Reading {
+export class Reading implements Pace {
   readonly #socket: Socket;
   readonly #reader: BytesReader;
   /** What was received and is not read yet, in order. */
   #rest: Buffer | undefined;
   #turnComes = false;
-  #workLeft = WORK_PER_TURN;
+  /** ms of this turn that reading has taken, as far as it was looked at, */
+  #used = 0;
+  /** and when that was, on the `now()` clock. */
+  #lookedAt = 0;
   #paused = false;
   #ended = false;
 
@@ -69,15 +71,18 @@ export class Reading {
     }
   }
 
-  /** How much work the reader may do in this turn. */
-  get workLeft(): number {
-    return this.#workLeft;
+  begins(at: number): void {
+    this.#lookedAt = at;
   }
 
-  /** It has done so much. */
-  worked(work: number): void {
-    this.#workLeft -= work;
-    if (this.#workLeft < WORK_PER_TURN / 2) this.#nextTurn();
+  /** Turns are only told apart where what is read takes time. */
+  spent(): boolean {
+    const at = now();
+    this.#used += at - this.#lookedAt;
+    this.#lookedAt = at;
+    if (this.#used < SLICE / 2) return false;
+    this.#nextTurn();
+    return this.#used >= SLICE;
   }
 
   /** Bytes have been received that the reader hasn't read. */
@@ -129,7 +134,7 @@ export class Reading {
     this.#turnComes = true;
     setImmediate(() => {
       this.#turnComes = false;
-      this.#workLeft = WORK_PER_TURN;
+      this.#used = 0;
       this.#readOn();
     });
   }

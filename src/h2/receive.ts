@@ -34,6 +34,16 @@ export interface FrameSink {
   fault(errorCode: number, message: string): void;
 }
 
+/** Says when the others have their turn. */
+export interface Pace {
+  /** Something is read, at a moment on the session's clock. */
+  begins(at: number): void;
+  /** Asked now and then: enough has been read for now. */
+  spent(): boolean;
+}
+
+export const UNPACED: Pace = { begins() {}, spent: () => false };
+
 /** What the next byte belongs to. */
 const At = {
   Preface: 0,
@@ -52,7 +62,10 @@ type At = (typeof At)[keyof typeof At];
 
 const EMPTY = Buffer.alloc(0);
 
-/** What a frame is as work, where a request is 1. */
+/** How much is read before the pace is asked: as a clock, it costs a part of a request. */
+const WORK_PER_LOOK = 4;
+
+/** What a frame is as work, where a request is 1, or more if it or its answer is large. */
 const DATA_WORK = 1 / 4;
 const FRAME_WORK = 1 / 8;
 
@@ -60,6 +73,7 @@ export class FrameReader {
   readonly #sink: FrameSink;
   readonly #maxFrameSize: number;
   readonly #maxContinuations: number;
+  /** What has been read since the pace was asked. */
   #work = 0;
   #at: At = At.Preface;
   /** Octets of the preface that have been matched. */
@@ -105,23 +119,20 @@ export class FrameReader {
     this.#block = EMPTY;
   }
 
-  /** What the last receive() was as work. */
-  get workDone(): number {
-    return this.#work;
-  }
-
   /**
-   * Reads frames from bytes[0..end), until `work` is done: a request is 1, or more if it is large; other frames are less.
+   * Reads frames from bytes[0..end), for as long as the pace allows.
    *
    * @returns how many octets were read
    */
-  receive(bytes: Buffer, end: number, work: number): number {
+  receive(bytes: Buffer, end: number, pace: Pace): number {
     let pos = 0;
-    this.#work = 0;
     while (pos < end) {
       switch (this.#at) {
         case At.FrameHeader: {
-          if (this.#work >= work) return pos;
+          if (this.#work >= WORK_PER_LOOK) {
+            this.#work = 0;
+            if (pace.spent()) return pos;
+          }
           if (this.#carried === 0 && end - pos >= FRAME_HEADER_SIZE) {
             this.#readHeader(bytes, pos);
             pos += FRAME_HEADER_SIZE;

@@ -182,10 +182,8 @@ function end(
   if (chunk && typeof chunk !== 'string' && !(chunk instanceof Uint8Array)) native.write.call(this, chunk, 'utf8');
   if (this.destroyed) {
     this.finished = true;
-    const error = Object.assign(new Error('Cannot call end after a stream was destroyed'), {
-      code: 'ERR_STREAM_DESTROYED',
-    });
-    if (callback !== undefined) process.nextTick(callback, error);
+    // Most don't ask, and after a flood of resets there are many; an error costs more than all the rest.
+    if (callback !== undefined) process.nextTick(callback, endAfterDestroy());
     return this;
   }
 
@@ -213,6 +211,10 @@ function end(
   exchange.ended();
   exchange.owner.wrote();
   return this;
+}
+
+function endAfterDestroy(): Error {
+  return Object.assign(new Error('Cannot call end after a stream was destroyed'), { code: 'ERR_STREAM_DESTROYED' });
 }
 
 /** node:http's rule for strictContentLength, at the end of a response. */

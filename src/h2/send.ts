@@ -233,8 +233,12 @@ export class Sender {
     stream.needsDrain = false;
     stream.trailers = undefined;
     if (chunk === undefined) return;
-    const reason = error();
-    for (; chunk !== undefined; chunk = chunk.next) chunk.done?.(reason);
+    let reason: Error | undefined;
+    for (; chunk !== undefined; chunk = chunk.next) {
+      if (chunk.done === undefined) continue;
+      reason ??= error();
+      chunk.done(reason);
+    }
   }
 
   /** The stream's window has changed. */

@@ -12,7 +12,7 @@ import { MAX_STREAM_ID, writePing, writeSettings, writeWindowUpdate } from './fr
 import { Inbound } from './inbound.js';
 import { Lifecycle, type SessionState } from './lifecycle.js';
 import type { OutputBuffer } from './output.js';
-import { FrameReader } from './receive.js';
+import { FrameReader, type Pace, UNPACED } from './receive.js';
 import { localSettings, type PeerSettings, type SessionOptions, withDefaults } from './settings.js';
 import type { Framed, Stream } from './stream.js';
 
@@ -43,7 +43,7 @@ export interface SessionHandler {
    */
   closed(stream: Stream): void;
   /** A request that never became one was answered with RST_STREAM, or with 431. */
-  malformed(streamId: number, error: H2Error): void;
+  malformed(streamId: number, why: string): void;
   /** A stream was answered with REFUSED_STREAM: over the concurrency limit, or above our final last-stream-id. */
   refused(streamId: number): void;
   /** The ACK of a PING of ours: its 8 octets. */
@@ -98,18 +98,14 @@ export class Session {
    * Reads what the peer sent, bytes[0..end). Any split of the same bytes gives the same result. They need not be there
    * after the call.
    *
-   * @param work how much of it: a request is 1, or more if it or its answer is large; other frames are less
-   * @returns how many octets were read: fewer than all once the work is done. The rest has to come again.
+   * @param pace when to stop (default: never)
+   * @returns how many octets were read: fewer than all once the pace says so. The rest has to come again.
    */
-  receive(bytes: Buffer, end = bytes.length, work = Number.POSITIVE_INFINITY): number {
+  receive(bytes: Buffer, end = bytes.length, pace: Pace = UNPACED): number {
     const life = this.#life;
     life.now = life.limits.now();
-    return this.#reader.receive(bytes, end, work);
-  }
-
-  /** What the last {@link receive} was as work; it may be more than it was to be. */
-  get workDone(): number {
-    return this.#reader.workDone;
+    pace.begins(life.now);
+    return this.#reader.receive(bytes, end, pace);
   }
 
   // State

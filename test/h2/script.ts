@@ -255,7 +255,7 @@ export class Conversation implements SessionHandler {
   readonly session: Session;
   readonly heads = new Map<number, RequestHead>();
   readonly streams = new Map<number, Stream>();
-  readonly errors: H2Error[] = [];
+  readonly reasons: string[] = [];
   /** Milliseconds on the session's clock. */
   clock = 0;
   readonly #lines = new FrameLines();
@@ -356,9 +356,9 @@ export class Conversation implements SessionHandler {
     this.#note(`closed ${stream.id}`);
     this.#reactions.closed?.(this.session, stream);
   }
-  malformed(streamId: number, error: H2Error): void {
+  malformed(streamId: number, why: string): void {
     this.#note(`malformed ${streamId}`);
-    this.errors.push(error);
+    this.reasons.push(why);
   }
   refused(streamId: number): void {
     this.#note(`refused ${streamId}`);
@@ -374,6 +374,5 @@ export class Conversation implements SessionHandler {
   }
   failed(error: H2Error): void {
     this.#note(`failed ${error.code}`);
-    this.errors.push(error);
   }
 }

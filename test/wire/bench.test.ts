@@ -11,6 +11,7 @@ import {
   pairedRatio,
   percentile,
   poissonInterval,
+  pooledRatio,
   verdictAtMost,
 } from '../../bench/lib/stats.js';
 import { timelineSvg } from '../../bench/lib/timeline.js';
@@ -62,11 +63,31 @@ describe('bench library', () => {
     let holds = 0;
     for (let i = 0; i < 60; i += 1) {
       const sample = Array.from({ length: 40 }, () => random.exponential(1));
-      const { low, high } = bootstrapMedian(sample, i);
+      const { low, high } = bootstrapMedian(sample);
       if (low <= Math.LN2 && Math.LN2 <= high) holds += 1;
     }
     expect(holds).to.be.within(51, 60);
   }).timeout(60_000);
+
+  it('takes a percentile of all phases together, and is surer of it the more there are', () => {
+    const random = new Random(7);
+    const phases = (count: number, slower: number): [number[], number[]][] =>
+      Array.from({ length: count }, () => [
+        Array.from({ length: 500 }, () => random.exponential(slower)),
+        Array.from({ length: 500 }, () => random.exponential(1)),
+      ]);
+    const few = pooledRatio(phases(4, 2), 99);
+    const many = pooledRatio(phases(40, 2), 99);
+    expect(many.median).to.be.within(1.8, 2.2);
+    expect(many.low).to.be.within(1.5, 2);
+    expect(many.high).to.be.within(2, 2.5);
+    expect(many.high - many.low).to.be.below((few.high - few.low) / 1.5);
+    // One phase in ten that stood still is in the percentile of all, and in the interval.
+    const [stalled] = phases(1, 50);
+    const withOne = pooledRatio([...phases(9, 1), stalled as [number[], number[]]], 99);
+    expect(withOne.median).to.be.above(10);
+    expect(withOne.low).to.be.below(2);
+  });
 
   it('never passes a ratio whose limit lies inside the noise', () => {
     const random = new Random(3);

@@ -5,8 +5,10 @@
 import { H1Client } from '../../../test/wire/h1-client.js';
 import { H2Client, type H2Stream } from '../../../test/wire/h2-client.js';
 
+/** Requests a second. */
+export const ASKED = 500;
 /** Between two requests, in ms. */
-const INTERVAL = 4;
+const INTERVAL = 1_000 / ASKED;
 const H2_CONNECTIONS = 3;
 const H1_CONNECTIONS = 3;
 /** When a request counts as lost, in ms. */

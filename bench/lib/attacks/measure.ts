@@ -7,7 +7,7 @@ import { type Attack, patience } from '../../../test/attacks/attack.js';
 import { ServerChild } from '../child.js';
 import { type CpuTime, cpuBetween, cpuTimeOf } from '../cpu.js';
 import type { ServerKind } from '../servers/messages.js';
-import { type Estimate, pairedRatio, percentile, sum } from '../stats.js';
+import { type Estimate, pooledRatio, sum } from '../stats.js';
 import { Attacker, type Report } from './attacker.js';
 import { type Answers, Innocent, noAnswers } from './innocent.js';
 
@@ -23,7 +23,7 @@ export interface Plan {
 }
 
 /** In a quiet phase before the first, everything gets compiled. */
-const WARM_UP = 1_500;
+const WARM_UP = 4_000;
 /** Between phases: what the last one left behind is over. */
 const SETTLE = 400;
 const SAMPLE = 50;
@@ -49,9 +49,9 @@ export interface Measured {
   readonly first: Answers;
   readonly quiet: Answers;
   readonly attacked: Answers;
-  /** p99 of each attacked phase over the quiet one before it */
+  /** p99 of the attacked phases over that of the quiet ones before each */
   readonly ratio: Estimate;
-  /** the same of each quiet phase over the one before */
+  /** the same of quiet phases over those before each */
   readonly control: Estimate;
 }
 
@@ -109,7 +109,7 @@ export function measure(kind: ServerKind, attack: Attack, plan: Plan): Promise<M
     const quiet: Phase[] = [];
     const attacked: Phase[] = [];
     const reports: Report[] = [];
-    const phase = async (attacking: boolean): Promise<void> => {
+    const phase = async (attacking: boolean): Promise<Phase> => {
       const answers = noAnswers();
       const before = cpuOf(server);
       const at = performance.now();
@@ -118,13 +118,17 @@ export function measure(kind: ServerKind, attack: Attack, plan: Plan): Promise<M
         : undefined;
       await innocent.run(plan.duration, answers);
       if (report !== undefined) reports.push(await report);
-      (attacking ? attacked : quiet).push({ answers, cpu: cpuSince(server, before), ms: performance.now() - at });
+      const result = { answers, cpu: cpuSince(server, before), ms: performance.now() - at };
       await innocent.run(SETTLE, noAnswers());
+      return result;
     };
-    await phase(false);
+    // What is compiled under attack, and the heap that grows for it, are not the others' quiet time.
+    await phase(true);
+    reports.length = 0;
+    quiet.push(await phase(false));
     for (let i = 0; i < plan.phases && server.death === undefined; i++) {
-      await phase(true);
-      await phase(false);
+      attacked.push(await phase(true));
+      quiet.push(await phase(false));
     }
     await innocent.settled();
     innocent.close();
@@ -163,7 +167,7 @@ function result(
   const perMs = sum(quiet.map(({ cpu }) => cpu)) / sum(quiet.map(({ ms }) => ms));
   const attackedMs = sum(attacked.map(({ ms }) => ms));
   const spent = sum(attacked.map(({ cpu }) => cpu)) - perMs * attackedMs;
-  const p99 = (phase: Phase | undefined): number => percentile(phase?.answers.latencies ?? [], 99);
+  const latencies = (phase: Phase | undefined): readonly number[] => phase?.answers.latencies ?? [];
   return {
     death: server.death,
     crashes: attacker.crashes,
@@ -177,8 +181,14 @@ function result(
     first: first.answers,
     quiet: together(quiet),
     attacked: together(attacked),
-    ratio: pairedRatio(attacked.map((phase, i) => [p99(phase), p99(quiet[i])] as const)),
-    control: pairedRatio(quiet.slice(1).map((phase, i) => [p99(phase), p99(quiet[i])] as const)),
+    ratio: pooledRatio(
+      attacked.map((phase, i) => [latencies(phase), latencies(quiet[i])] as const),
+      99,
+    ),
+    control: pooledRatio(
+      quiet.slice(1).map((phase, i) => [latencies(phase), latencies(quiet[i])] as const),
+      99,
+    ),
   };
 }
 
