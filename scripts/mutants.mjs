@@ -33,6 +33,13 @@ const H1_CONNECTION = 'src/h1/connection.ts';
 const MUTANTS = [
   ['h2: commits before it has settled', H2_DRAIN, 'this.#settled = resolve;', 'resolve();', H2],
   ['h2: commits on the ACK', H2_DRAIN, 'ackedAt + Math.max(GRACE, grace)', 'ackedAt', H2],
+  [
+    'h2: announces before the requests that wait for our SETTINGS have come',
+    H2_DRAIN,
+    'session.settingsAckedAt + GRACE, lastMoment',
+    'lastMoment, 0',
+    H2_TESTS,
+  ],
   ['h2: settle never runs out', H2_DRAIN, '+ terms.settle;', '+ Number.MAX_SAFE_INTEGER;', H2],
   [
     'h2: settles without a look at the clock',

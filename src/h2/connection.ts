@@ -117,6 +117,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, Timed 
     if (session.output.size > 0 || session.wantsPump) wire.schedule();
     this.#deadlines.midBlock(session.midBlock);
     if (!prefaceComplete && session.prefaceComplete) this.#drain.progressed();
+    this.#drain.heard();
     return this.over ? end : read;
   }
 

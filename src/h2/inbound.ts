@@ -358,7 +358,7 @@ export class Inbound implements FrameSink {
       life.spend(1);
       return;
     }
-    life.settingsAcked = true;
+    life.settingsAckedAt = life.now;
     const { headerTableSize, initialWindowSize } = life.limits;
     if (headerTableSize !== DEFAULT_HEADER_TABLE_SIZE) this.#decoder.setMaxTableSize(headerTableSize);
     // streams opened until now were given the larger of the two

@@ -41,8 +41,8 @@ export class Lifecycle implements SendEvents {
   state: SessionState = 'preface';
   /** The time of the bytes being read. */
   now: number;
-  /** The peer has acknowledged our SETTINGS. */
-  settingsAcked = false;
+  /** When the peer acknowledged our SETTINGS; `Infinity`: not yet. */
+  settingsAckedAt = Number.POSITIVE_INFINITY;
   /** The highest stream that the peer has opened, refused ones included. */
   lastStreamId = 0;
   /** The highest stream accepted. */
@@ -72,6 +72,10 @@ export class Lifecycle implements SendEvents {
       this,
       limits.streamHighWaterMark,
     );
+  }
+
+  get settingsAcked(): boolean {
+    return this.settingsAckedAt < Number.POSITIVE_INFINITY;
   }
 
   get ended(): boolean {

