@@ -36,8 +36,8 @@ const MUTANTS = [
   [
     'h2: announces before the requests that wait for our SETTINGS have come',
     H2_DRAIN,
-    'session.settingsAckedAt + GRACE, lastMoment',
-    'lastMoment, 0',
+    'return Math.min(settingsAckedAt + GRACE, lastMoment);',
+    'return 0;',
     H2_TESTS,
   ],
   ['h2: settle never runs out', H2_DRAIN, '+ terms.settle;', '+ Number.MAX_SAFE_INTEGER;', H2],

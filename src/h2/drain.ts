@@ -74,8 +74,11 @@ export class H2Drain {
    * along. (HAProxy lost 5 in 1,000 requests at 300 drains a second, and loses none now.) So theirs go first.
    */
   #announceAt(): number {
+    const { settingsAckedAt, highestStreamId } = this.#on.session;
+    // This one has not waited.
+    if (settingsAckedAt === Number.POSITIVE_INFINITY && highestStreamId > 0) return 0;
     const lastMoment = this.#drainBeganAt + (this.#terms?.settle ?? 0) / 2;
-    return Math.min(this.#on.session.settingsAckedAt + GRACE, lastMoment);
+    return Math.min(settingsAckedAt + GRACE, lastMoment);
   }
 
   #announce(): void {
