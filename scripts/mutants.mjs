@@ -69,6 +69,20 @@ const MUTANTS = [
     'return false;',
     H2_READING,
   ],
+  [
+    'an answer that a reset follows at once counts as aborted',
+    'src/node-internals.ts',
+    'return writeQueueSize === 0 &&',
+    'return writeQueueSize === -1 &&',
+    tests('test/server/reset-behind-answer.test.ts'),
+  ],
+  [
+    'an answer that a reset cuts short counts as served',
+    'src/node-internals.ts',
+    'return writeQueueSize === 0 && _writableState.bufferedRequestCount === 0;',
+    'return _writableState !== undefined;',
+    tests('test/h2-connection/connection.test.ts'),
+  ],
   ['h2: bodies stay where the next are received', 'src/h2/copy.ts', 'return copy;', 'return bytes;', H2_READING],
   [
     'h2: the deadline throws away what the client has yet to read',

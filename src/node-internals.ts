@@ -75,6 +75,53 @@ export function bytesTaken(socket: Socket): number {
   return raw.bytesWritten - raw.writableLength;
 }
 
+type Destroy = (this: Socket, error: Error | null, callback: (error?: Error | null) => void) => void;
+type WriteQueue = { readonly bufferedRequestCount: number };
+
+/** Who wants to know how a connection ended that its peer has reset. */
+export interface ResetWatcher {
+  /** @param isTaken whether the kernel had taken all that was written */
+  peerReset(isTaken: boolean): void;
+}
+
+/** Of a socket that may be reset: what is written to, itself or TLS over it, and who wants to know. */
+const kReset = Symbol('lastcall.reset');
+type WatchedSocket = Socket & { [kReset]?: { readonly socket: Socket; readonly watcher: ResetWatcher } };
+
+/**
+ * Tells of the peer's reset while there is a handle to ask. A client that resets as soon as it has its answer (HAProxy,
+ * over TLS) is faster than word of the write, which Node then fails.
+ *
+ * @param socket what is written to, TLS or not. Either layer may be the first to notice; `_destroy` is where Node lets go
+ *   of its handle
+ */
+export function watchForReset(socket: Socket, watcher: ResetWatcher): void {
+  const reset = { socket, watcher };
+  for (const layer of [socket, (socket as unknown as SocketInternals)._parent]) {
+    if (!layer) continue;
+    (layer as WatchedSocket)[kReset] = reset;
+    layer._destroy = destroyWatched;
+  }
+}
+
+function destroyWatched(this: WatchedSocket, ...args: Parameters<Destroy>): void {
+  const { code, syscall } = (args[0] ?? {}) as NodeJS.ErrnoException;
+  const reset = this[kReset];
+  if (reset !== undefined && (code === 'ECONNRESET' || code === 'EPIPE')) {
+    // What is written under TLS by hand is nothing; else the write that fails has not been taken.
+    const failed = syscall === 'write' && this === reset.socket;
+    reset.watcher.peerReset(!failed && isTaken(reset.socket));
+  }
+  (Object.getPrototypeOf(this) as { _destroy: Destroy })._destroy.apply(this, args);
+}
+
+function isTaken(socket: Socket): boolean {
+  const raw = (socket as unknown as SocketInternals)._parent ?? socket;
+  const { writeQueueSize } = (raw as unknown as SocketInternals)._handle ?? {};
+  const { _writableState } = socket as unknown as { readonly _writableState: WriteQueue };
+  return writeQueueSize === 0 && _writableState.bufferedRequestCount === 0;
+}
+
 /** Closes a socket with a RST. A Unix socket or a mere duplex has none, and for the first Node throws: they just close. */
 export function resetAndDestroy(socket: Socket): void {
   const { _handle } = socket as unknown as SocketInternals;

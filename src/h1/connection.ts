@@ -16,7 +16,16 @@ import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { LingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
-import { advertiseKeepAlive, bytesTaken, cutBody, discardBody, onMessageBegin, sendHead } from '../node-internals.js';
+import {
+  advertiseKeepAlive,
+  bytesTaken,
+  cutBody,
+  discardBody,
+  onMessageBegin,
+  type ResetWatcher,
+  sendHead,
+  watchForReset,
+} from '../node-internals.js';
 import { Backlog, type Reader } from './backlog.js';
 import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exchange.js';
 import { IdleTime } from './idle.js';
@@ -25,7 +34,7 @@ import type { H1Settings } from './options.js';
 import { limitBehind, Refusal, refusalFor, refusalText, requestTimeoutError } from './refusal.js';
 import { type Awaited, type Timed, Timeouts } from './timeouts.js';
 import { forwardDrain, Upgrade } from './upgrade.js';
-import { pieceWrites } from './writes.js';
+import { pieceWrites, SLICE } from './writes.js';
 
 /** What all HTTP/1.1 connections of a server share. */
 export interface H1Context {
@@ -83,7 +92,7 @@ function next(driver: H1Connection): void {
   driver.next();
 }
 
-export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
+export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher, Timed {
   readonly protocol = 'http/1.1';
   readonly rtt = undefined;
   readonly smoothedRtt = undefined;
@@ -120,6 +129,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
     socket.allowHalfOpen = true;
     socket.destroySoon = onDestroySoon;
     pieceWrites(socket);
+    watchForReset(socket, this);
     this.#backlog = new Backlog(socket, this);
     this.#idle = new IdleTime(context.keepAlive);
     this.#timeouts = new Timeouts(this, context.settings);
@@ -306,6 +316,16 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, Timed {
   readsOn(): void {
     if (this.#headBeganAt > 0) this.headBegan();
     this.#timeouts.reconsider();
+  }
+
+  /** Of more than one slice the rest may never have been written. */
+  peerReset(isTaken: boolean): void {
+    const exchange = this.#unanswered[0];
+    if (!isTaken || exchange === undefined || this.#socket.writableLength > SLICE) return;
+    const { res } = exchange;
+    if (!res.writableEnded || res.writableLength > this.#socket.writableLength) return;
+    this.#unanswered.shift();
+    this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed');
   }
 
   get #socketFailed(): boolean {

@@ -9,8 +9,8 @@ import { Socket } from 'node:net';
 /** Up to here, copying is cheaper than a vector; and it is one TLS record. */
 const JOIN_BELOW = 16_384;
 
-/** A quarter of a millisecond of TLS, and more than a fast client's window. */
-const SLICE = 262_144;
+/** Octets that go to the kernel in one go: a quarter of a millisecond of TLS, and more than a fast client's window. */
+export const SLICE = 262_144;
 
 /** What was written, with the encoding that it was written with: `'buffer'` for bytes. */
 type Chunk = { readonly chunk: Buffer | string; readonly encoding: BufferEncoding | 'buffer' };

@@ -11,6 +11,7 @@ import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { lingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
+import { type ResetWatcher, watchForReset } from '../node-internals.js';
 import { Deadlines, type Timed } from './deadlines.js';
 import { H2Drain } from './drain.js';
 import { ErrorCode, H2Error } from './errors.js';
@@ -56,7 +57,7 @@ export function attachH2(connection: LiveConnection, socket: Socket, context: H2
   return driver;
 }
 
-export class H2Connection implements Driver, RequestsEvents, BytesReader, Timed {
+export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetWatcher, Timed {
   readonly protocol = 'h2';
   readonly session: Session;
   readonly #connection: LiveConnection;
@@ -91,6 +92,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, Timed 
     this.session.start();
     this.#wire.flush();
     this.#reading.start();
+    watchForReset(socket, this);
     // 'close' follows, and tells the connection.
     socket.on('error', () => {});
   }
@@ -124,6 +126,10 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, Timed 
   writtenOut(): void {
     if (this.#wire.backlog < MAX_BACKLOG / 2) this.#reading.resume();
     this.#drain.progressed();
+  }
+
+  peerReset(isTaken: boolean): void {
+    if (isTaken) this.#wire.taken();
   }
 
   overwritten(): void {

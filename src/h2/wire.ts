@@ -135,6 +135,15 @@ export class Wire {
     return batches.flatMap((batch) => batch.users);
   }
 
+  /** The peer has reset the connection, and the kernel had taken everything: word of it will never come. */
+  taken(): void {
+    const at = now();
+    for (const { users, tracked } of this.#unwritten.splice(0)) {
+      for (const one of tracked) one.writtenOut(at);
+      for (const user of users) this.#events.delivered(user, at);
+    }
+  }
+
   /**
    * Puts frames in the output when it is flushed, in this turn. Thousands of connections that have something to say
    * at once share one chunk then, and the loop polls in between. They go ahead of what waits: clients act on an answer

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { expect } from 'chai';
-import { ErrorCode, Flag, FrameType } from '../wire/h2-frames.js';
+import { ErrorCode, Flag, FrameType, Setting } from '../wire/h2-frames.js';
 import { connect, pair, serve, until } from './serve.js';
 
 describe('an HTTP/2 connection', () => {
@@ -25,6 +25,31 @@ describe('an HTTP/2 connection', () => {
     await Promise.all(ids.map((id) => client.response(id)));
     // A turn has four requests at least, however slow the machine is.
     expect(writes).to.be.at.most(50 / 4 + 1);
+  });
+
+  it('has not served an answer that the kernel had not taken when the client reset', async () => {
+    const size = 24_000_000;
+    const settings = [[Setting.INITIAL_WINDOW_SIZE, size]] as const;
+    const [host, client] = await pair(
+      (req, res) => (req.url === '/large' ? res.end(Buffer.alloc(size)) : res.writeHead(204).end()),
+      {},
+      { settings },
+    );
+    client.windowUpdate(0, size);
+    client.transport.socket.pause();
+    client.request({ path: '/large' });
+    await until(() => host.connections.length === 1 && host.connection.socket.writableLength > 0, 'full socket');
+    let written = 0;
+    await until(() => {
+      const before = written;
+      written = host.connection.socket.bytesWritten;
+      return before === written;
+    }, 'standstill');
+    client.request({ path: '/small' });
+    await until(() => host.connection.socket.bytesWritten > written, 'second answer');
+    client.transport.socket.resetAndDestroy();
+    await host.connection.closed;
+    expect(host.connection.counts).to.include({ served: 0, aborted: 2 });
   });
 
   it('reports a breach of the protocol, tells the client why, and ends', async () => {
