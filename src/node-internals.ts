@@ -84,6 +84,8 @@ export interface ResetWatcher {
   peerReset(isTaken: boolean): void;
 }
 
+const destroy: Destroy = Socket.prototype._destroy;
+
 /** Of a socket that may be reset: what is written to, itself or TLS over it, and who wants to know. */
 const kReset = Symbol('lastcall.reset');
 type WatchedSocket = Socket & { [kReset]?: { readonly socket: Socket; readonly watcher: ResetWatcher } };
@@ -98,7 +100,8 @@ type WatchedSocket = Socket & { [kReset]?: { readonly socket: Socket; readonly w
 export function watchForReset(socket: Socket, watcher: ResetWatcher): void {
   const reset = { socket, watcher };
   for (const layer of [socket, (socket as unknown as SocketInternals)._parent]) {
-    if (!layer) continue;
+    // A duplex that isn't Node's own socket has no kernel to ask, and an end of its own.
+    if (layer?._destroy !== destroy) continue;
     (layer as WatchedSocket)[kReset] = reset;
     layer._destroy = destroyWatched;
   }
@@ -112,7 +115,7 @@ function destroyWatched(this: WatchedSocket, ...args: Parameters<Destroy>): void
     const failed = syscall === 'write' && this === reset.socket;
     reset.watcher.peerReset(!failed && isTaken(reset.socket));
   }
-  (Object.getPrototypeOf(this) as { _destroy: Destroy })._destroy.apply(this, args);
+  destroy.apply(this, args);
 }
 
 function isTaken(socket: Socket): boolean {
@@ -467,6 +470,9 @@ function missingInternals(): string[] {
   const { _handle } = tlsSocket as unknown as SocketInternals;
   need(typeof _handle?.useUserBuffer === 'function', 'TLSSocket._handle.useUserBuffer');
   need((underTls(tlsSocket) as Duplex | undefined) === duplex, 'TLSSocket._handle._parentWrap.stream');
+  need(tlsSocket._destroy === destroy, "TLSSocket._destroy, net.Socket's own");
+  const { _writableState } = tlsSocket as unknown as { readonly _writableState: WriteQueue };
+  need(_writableState.bufferedRequestCount === 0, 'Writable._writableState.bufferedRequestCount');
   tlsSocket.destroy();
   return missing;
 }
