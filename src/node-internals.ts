@@ -86,9 +86,18 @@ export interface ResetWatcher {
 
 const destroy: Destroy = Socket.prototype._destroy;
 
-/** Of a socket that may be reset: what is written to, itself or TLS over it, and who wants to know. */
+/** Of a socket that may be reset. */
+interface Watched {
+  /** What is written to: itself, or TLS over it. */
+  readonly socket: Socket;
+  readonly watcher: ResetWatcher;
+  /** Bytes that had been written to the socket, and by the kernel's count, when watching began. */
+  readonly written: number;
+  readonly sent: number;
+}
+
 const kReset = Symbol('lastcall.reset');
-type WatchedSocket = Socket & { [kReset]?: { readonly socket: Socket; readonly watcher: ResetWatcher } };
+type WatchedSocket = Socket & { [kReset]?: Watched };
 
 /**
  * Tells of the peer's reset while there is a handle to ask. A client that resets as soon as it has its answer (HAProxy,
@@ -98,8 +107,10 @@ type WatchedSocket = Socket & { [kReset]?: { readonly socket: Socket; readonly w
  *   of its handle
  */
 export function watchForReset(socket: Socket, watcher: ResetWatcher): void {
-  const reset = { socket, watcher };
-  for (const layer of [socket, (socket as unknown as SocketInternals)._parent]) {
+  const { _parent } = socket as unknown as SocketInternals;
+  const sent = (_parent as unknown as SocketInternals | undefined)?._handle?.bytesWritten;
+  const reset = { socket, watcher, written: socket.bytesWritten, sent: Number(sent ?? 0) };
+  for (const layer of [socket, _parent]) {
     // A duplex that isn't Node's own socket has no kernel to ask, and an end of its own.
     if (layer?._destroy !== destroy) continue;
     (layer as WatchedSocket)[kReset] = reset;
@@ -113,16 +124,18 @@ function destroyWatched(this: WatchedSocket, ...args: Parameters<Destroy>): void
   if (reset !== undefined && (code === 'ECONNRESET' || code === 'EPIPE')) {
     // What is written under TLS by hand is nothing; else the write that fails has not been taken.
     const failed = syscall === 'write' && this === reset.socket;
-    reset.watcher.peerReset(!failed && isTaken(reset.socket));
+    reset.watcher.peerReset(!failed && isTaken(reset));
   }
   destroy.apply(this, args);
 }
 
-function isTaken(socket: Socket): boolean {
+function isTaken({ socket, written, sent }: Watched): boolean {
   const raw = (socket as unknown as SocketInternals)._parent ?? socket;
-  const { writeQueueSize } = (raw as unknown as SocketInternals)._handle ?? {};
+  const { writeQueueSize, bytesWritten } = (raw as unknown as SocketInternals)._handle ?? {};
   const { _writableState } = socket as unknown as { readonly _writableState: WriteQueue };
-  return writeQueueSize === 0 && _writableState.bufferedRequestCount === 0;
+  if (writeQueueSize !== 0 || _writableState.bufferedRequestCount !== 0) return false;
+  // What TLS holds back behind a write of its own stays there when that fails.
+  return raw === socket || Number(bytesWritten) - sent >= socket.bytesWritten - written;
 }
 
 /** Closes a socket with a RST. A Unix socket or a mere duplex has none, and for the first Node throws: they just close. */

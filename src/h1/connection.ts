@@ -34,7 +34,7 @@ import type { H1Settings } from './options.js';
 import { limitBehind, Refusal, refusalFor, refusalText, requestTimeoutError } from './refusal.js';
 import { type Awaited, type Timed, Timeouts } from './timeouts.js';
 import { forwardDrain, Upgrade } from './upgrade.js';
-import { pieceWrites, SLICE } from './writes.js';
+import { isWhole, pieceWrites } from './writes.js';
 
 /** What all HTTP/1.1 connections of a server share. */
 export interface H1Context {
@@ -318,10 +318,9 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     this.#timeouts.reconsider();
   }
 
-  /** Of more than one slice the rest may never have been written. */
   peerReset(isTaken: boolean): void {
     const exchange = this.#unanswered[0];
-    if (!isTaken || exchange === undefined || this.#socket.writableLength > SLICE) return;
+    if (!isTaken || exchange === undefined || !isWhole(this.#socket)) return;
     const { res } = exchange;
     if (!res.writableEnded || res.writableLength > this.#socket.writableLength) return;
     this.#unanswered.shift();

@@ -9,14 +9,17 @@ import { Socket } from 'node:net';
 /** Up to here, copying is cheaper than a vector; and it is one TLS record. */
 const JOIN_BELOW = 16_384;
 
-/** Octets that go to the kernel in one go: a quarter of a millisecond of TLS, and more than a fast client's window. */
-export const SLICE = 262_144;
+/** A quarter of a millisecond of TLS, and more than a fast client's window. */
+const SLICE = 262_144;
 
 /** What was written, with the encoding that it was written with: `'buffer'` for bytes. */
 type Chunk = { readonly chunk: Buffer | string; readonly encoding: BufferEncoding | 'buffer' };
 type Done = (error?: Error | null) => void;
 type Writev = (this: Vector, chunks: readonly Chunk[], done: Done) => void;
+/** On a socket: slices of what was written last are still to be written. */
+const kSlicesWait = Symbol('lastcall.slicesWait');
 type Vector = {
+  [kSlicesWait]?: boolean;
   _write(chunk: Buffer | string, encoding: BufferEncoding | 'buffer', done: Done): void;
   _writev: Writev;
 };
@@ -91,6 +94,7 @@ function writeGroups(vector: Vector, groups: readonly Chunk[][], done: Done): vo
     for (let group = groups[next]; written && group !== undefined; group = groups[next]) {
       next++;
       written = false;
+      vector[kSlicesWait] = next < groups.length;
       const [one] = group;
       if (one !== undefined && group.length === 1) write.call(vector, one.chunk, one.encoding, go);
       else writev.call(vector, group, go);
@@ -130,6 +134,11 @@ function joined(chunks: readonly Chunk[], size: number): Buffer {
     }
   }
   return bytes;
+}
+
+/** Whether all of what the stream has passed on to the socket has gone to Node, and not only a slice of it. */
+export function isWhole(socket: Socket): boolean {
+  return (socket as unknown as Vector)[kSlicesWait] !== true;
 }
 
 /** Joins what is written to a socket in one go when it is little, and slices it when it is much. */

@@ -77,7 +77,8 @@ export class H2Drain {
     const { settingsAckedAt, highestStreamId } = this.#on.session;
     // This one has not waited.
     if (settingsAckedAt === Number.POSITIVE_INFINITY && highestStreamId > 0) return 0;
-    const lastMoment = this.#drainBeganAt + (this.#terms?.settle ?? 0) / 2;
+    const { settle = 0, deadline = 0 } = this.#terms ?? {};
+    const lastMoment = this.#drainBeganAt + Math.min(settle, deadline - this.#drainBeganAt) / 2;
     return Math.min(settingsAckedAt + GRACE, lastMoment);
   }
 

@@ -37,7 +37,7 @@ export class Reading implements Pace {
   /** What was received and is not read yet, in order. */
   #rest: Buffer | undefined;
   #turnComes = false;
-  /** ms of this turn that reading has taken, as far as it was looked at, */
+  /** ms of this turn that reading has taken, over TLS record by record, as far as it was looked at, */
   #used = 0;
   /** and when that was, on the `now()` clock. */
   #lookedAt = 0;
@@ -83,6 +83,10 @@ export class Reading implements Pace {
     if (this.#used < SLICE / 2) return false;
     this.#nextTurn();
     return this.#used >= SLICE;
+  }
+
+  ends(): void {
+    this.spent();
   }
 
   /** Bytes have been received that the reader hasn't read. */

@@ -40,9 +40,11 @@ export interface Pace {
   begins(at: number): void;
   /** Asked now and then: enough has been read for now. */
   spent(): boolean;
+  /** All of it has been read, or as much as there is time for. */
+  ends(): void;
 }
 
-export const UNPACED: Pace = { begins() {}, spent: () => false };
+export const UNPACED: Pace = { begins() {}, spent: () => false, ends() {} };
 
 /** What the next byte belongs to. */
 const At = {

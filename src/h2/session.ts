@@ -105,7 +105,9 @@ export class Session {
     const life = this.#life;
     life.now = life.limits.now();
     pace.begins(life.now);
-    return this.#reader.receive(bytes, end, pace);
+    const read = this.#reader.receive(bytes, end, pace);
+    pace.ends();
+    return read;
   }
 
   // State

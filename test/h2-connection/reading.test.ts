@@ -1,8 +1,11 @@
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
+import { connect as connectTcp } from 'node:net';
+import { Duplex } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
 import { expect } from 'chai';
-import { Flag, FrameReader, FrameType } from '../wire/h2-frames.js';
+import { encodeFrame, encodeLiterals, Flag, FrameReader, FrameType, PREFACE } from '../wire/h2-frames.js';
 import { connect, pair, sendConnect, serve, until } from './serve.js';
 
 function sha(bytes: Buffer): string {
@@ -22,6 +25,61 @@ function burn(ms: number): void {
 
 /** Longer in Huffman's code, and so sent as it is, which a client decodes quickly. */
 const LARGE = '~';
+
+it('reading: has no more in a turn when each request comes in a TLS record of its own', async () => {
+  let inTurn = 0;
+  let most = 0;
+  let all = 0;
+  const host = await serve(
+    (_req, res) => {
+      all++;
+      if (inTurn++ === 0) {
+        setImmediate(() => {
+          most = Math.max(most, inTurn);
+          inTurn = 0;
+        });
+      }
+      burn(0.1);
+      res.end('x');
+    },
+    { tls: true },
+  );
+  const raw = connectTcp(host.port, '127.0.0.1');
+  // What TLS writes waits here, so that all of it comes in one read.
+  let held: Buffer[] | undefined;
+  const below = new Duplex({
+    read() {},
+    write(chunk: Buffer, _encoding, done) {
+      if (held === undefined) raw.write(chunk, done);
+      else {
+        held.push(chunk);
+        done();
+      }
+    },
+  });
+  raw.on('data', (chunk) => below.push(chunk));
+  const socket = connectTls({ socket: below, rejectUnauthorized: false, ALPNProtocols: ['h2'] });
+  await once(socket, 'secureConnect');
+  socket.resume().write(Buffer.concat([PREFACE, encodeFrame(FrameType.SETTINGS, 0, 0)]));
+  await until(() => host.connections.length === 1, 'connection');
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  held = [];
+  const block = encodeLiterals([
+    [':method', 'GET'],
+    [':scheme', 'https'],
+    [':path', '/'],
+  ]);
+  for (let i = 0; i < 90; i++) {
+    socket.write(encodeFrame(FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, 2 * i + 1, block));
+    await new Promise(setImmediate);
+  }
+  expect(held.length).to.be.at.least(90);
+  raw.write(Buffer.concat(held));
+  await until(() => all === 90, 'requests');
+  await new Promise(setImmediate);
+  expect(most).to.be.at.most(2 * 8);
+  raw.destroy();
+});
 
 for (const tls of [true, false]) {
   describe(`reading: HTTP/2 ${tls ? 'over TLS' : 'in cleartext'}`, () => {

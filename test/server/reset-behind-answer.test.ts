@@ -34,6 +34,8 @@ socket.once('secureConnect', () => {
 });
 `;
 
+const NODE = Number.parseInt(process.versions.node, 10);
+
 /** The loop stands still, so that the client's reset is there before word of the write. */
 function stall(ms: number): void {
   const until = performance.now() + ms;
@@ -72,9 +74,17 @@ for (const alpn of ['http/1.1', 'h2']) {
       }
     }).timeout(20_000);
 
-    it('has not been served while the kernel had a part of it only', async () => {
-      const report = await drained('x'.repeat(40_000_000), 1);
-      expect({ ...report }, JSON.stringify(report)).to.include({ outcome: 'peer', served: 0, aborted: 1 });
-    }).timeout(20_000);
+    // The second is two slices, and fewer characters than octets.
+    for (const [what, answer] of [
+      ['a part of it', 'x'.repeat(40_000_000)],
+      ['its first slice', 'é'.repeat(200_000)],
+    ] as const) {
+      // From Node 24 on the next slice follows at once.
+      if (what === 'its first slice' && (alpn === 'h2' || NODE >= 24)) continue;
+      it(`has not been served while the kernel had ${what} only`, async () => {
+        const report = await drained(answer, 1);
+        expect({ ...report }, JSON.stringify(report)).to.include({ outcome: 'peer', served: 0, aborted: 1 });
+      }).timeout(20_000);
+    }
   });
 }
