@@ -69,7 +69,7 @@ const MUTANTS = [
     'return false;',
     H2_READING,
   ],
-  ['h2: every TLS record has a share of its own', 'src/h2/session.ts', 'pace.ends();', '', H2_READING],
+  ['h2: every TLS record has a share of its own', 'src/h2/session.ts', 'pace.spent();', '', H2_READING],
   [
     'an answer that a reset follows at once counts as aborted',
     'src/node-internals.ts',

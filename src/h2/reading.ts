@@ -85,10 +85,6 @@ export class Reading implements Pace {
     return this.#used >= SLICE;
   }
 
-  ends(): void {
-    this.spent();
-  }
-
   /** Bytes have been received that the reader hasn't read. */
   get waits(): boolean {
     return this.#rest !== undefined;

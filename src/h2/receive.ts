@@ -38,13 +38,11 @@ export interface FrameSink {
 export interface Pace {
   /** Something is read, at a moment on the session's clock. */
   begins(at: number): void;
-  /** Asked now and then: enough has been read for now. */
+  /** Asked now and then, and at the end: enough has been read for now. */
   spent(): boolean;
-  /** All of it has been read, or as much as there is time for. */
-  ends(): void;
 }
 
-export const UNPACED: Pace = { begins() {}, spent: () => false, ends() {} };
+export const UNPACED: Pace = { begins() {}, spent: () => false };
 
 /** What the next byte belongs to. */
 const At = {

@@ -106,7 +106,7 @@ export class Session {
     life.now = life.limits.now();
     pace.begins(life.now);
     const read = this.#reader.receive(bytes, end, pace);
-    pace.ends();
+    pace.spent();
     return read;
   }
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { expect } from 'chai';
 import { ErrorCode, Flag, FrameType, Setting } from '../wire/h2-frames.js';
-import { connect, pair, serve, until } from './serve.js';
+import { connect, pair, serve, standstill, until } from './serve.js';
 
 describe('an HTTP/2 connection', () => {
   it('sends its SETTINGS without waiting for the preface', async () => {
@@ -38,13 +38,7 @@ describe('an HTTP/2 connection', () => {
     client.windowUpdate(0, size);
     client.transport.socket.pause();
     client.request({ path: '/large' });
-    await until(() => host.connections.length === 1 && host.connection.socket.writableLength > 0, 'full socket');
-    let written = 0;
-    await until(() => {
-      const before = written;
-      written = host.connection.socket.bytesWritten;
-      return before === written;
-    }, 'standstill');
+    const written = await standstill(host);
     client.request({ path: '/small' });
     await until(() => host.connection.socket.bytesWritten > written, 'second answer');
     client.transport.socket.resetAndDestroy();

@@ -4,7 +4,7 @@ import { gracefulShutdown } from '../../src/core/shutdown.js';
 import { ErrorCode, MAX_STREAM_ID, readGoaway, Setting } from '../wire/h2-frames.js';
 import { Relay } from '../wire/relay.js';
 import { stall } from '../wire/waiting.js';
-import { connect, pair, serve, until } from './serve.js';
+import { connect, pair, serve, standstill, until } from './serve.js';
 
 /** Held until the test lets them go. */
 function held(): {
@@ -256,13 +256,7 @@ describe('draining an HTTP/2 connection', () => {
     client.windowUpdate(0, size);
     client.transport.socket.pause();
     const id = client.request();
-    await until(() => host.connections.length === 1 && host.connection.socket.writableLength > 0, 'full socket');
-    let written = 0;
-    await until(() => {
-      const before = written;
-      written = host.connection.socket.bytesWritten;
-      return before === written;
-    }, 'standstill');
+    const written = await standstill(host);
     const done = gracefulShutdown(host.connection);
     await new Promise((resolve) => setTimeout(resolve, 20));
     client.transport.socket.resume();

@@ -76,3 +76,15 @@ export function notes(): {
     },
   };
 }
+
+/** Until the kernels take no more of what the only connection has to write; returns how much it has written. */
+export async function standstill(host: TestHost): Promise<number> {
+  await until(() => host.connections.length === 1 && host.connection.socket.writableLength > 0, 'full socket');
+  let written = 0;
+  await until(() => {
+    const before = written;
+    written = host.connection.socket.bytesWritten;
+    return before === written;
+  }, 'standstill');
+  return written;
+}
