@@ -10,6 +10,25 @@ function rung(set: (alarm: Alarm) => void): Promise<number> {
 }
 
 describe('Alarm', () => {
+  const closers: (() => void)[] = [];
+  afterEach(() => {
+    for (const close of closers.splice(0)) close();
+  });
+
+  /** A connection within this process: `request` puts bytes into the kernel at once, `order` gets when they were read. */
+  async function connection() {
+    const order: string[] = [];
+    const server = createServer((socket) => socket.on('data', () => order.push('request'))).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const client = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    closers.push(() => {
+      client.destroy();
+      server.close();
+    });
+    await Promise.all([once(server, 'connection'), once(client, 'connect')]);
+    return { order, request: () => client.write('request') };
+  }
+
   // Alarms don't keep the process alive.
   let alive: NodeJS.Timeout;
   before(() => {
@@ -23,42 +42,27 @@ describe('Alarm', () => {
   });
 
   it('rings after what the kernel already held was delivered, even when the loop had stalled', async () => {
-    const order: string[] = [];
-    const server = createServer((socket) => {
-      socket.on('data', () => order.push('request'));
-      const alarm = new Alarm(() => order.push('alarm'));
-      alarm.set(now() + 20);
-      // The client's bytes arrive, and the alarm's time comes, while nothing can run.
-      client.write('request');
-      setImmediate(() => stall(60));
-    }).listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const client = connect((server.address() as AddressInfo).port, '127.0.0.1');
-    while (order.length < 2) await new Promise((resolve) => setImmediate(resolve));
+    const { order, request } = await connection();
+    new Alarm(() => order.push('alarm')).set(now() + 20);
+    // The client's bytes arrive, and the alarm's time comes, while nothing can run.
+    request();
+    stall(60);
+    while (order.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
     expect(order).to.deep.equal(['request', 'alarm']);
-    client.destroy();
-    server.close();
   });
 
   it('rings after what came while the loop stalled between its poll and the alarm', async () => {
-    const order: string[] = [];
-    const server = createServer((socket) => {
-      socket.on('data', () => order.push('request'));
-      // In the same turn: first the stall's immediate, then the alarm's.
-      setTimeout(() => {
-        setImmediate(() => {
-          client.write('request');
-          stall(60);
-        });
-      }, 20);
-      const alarm = new Alarm(() => order.push('alarm'));
-      alarm.set(now() + 19.5);
-    }).listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const client = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    const { order, request } = await connection();
+    setTimeout(() => {
+      setImmediate(() => {
+        request();
+        stall(60);
+      });
+    }, 1);
+    new Alarm(() => order.push('alarm')).set(now() + 5);
+    // Both are due in the next turn: first the timer, with its immediate, then the alarm with its own.
+    stall(30);
     while (order.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
-    client.destroy();
-    server.close();
     expect(order).to.deep.equal(['request', 'alarm']);
   });
 
