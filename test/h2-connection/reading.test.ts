@@ -63,21 +63,25 @@ it('reading: has no more in a turn when each request comes in a TLS record of it
   socket.resume().write(Buffer.concat([PREFACE, encodeFrame(FrameType.SETTINGS, 0, 0)]));
   await until(() => host.connections.length === 1, 'connection');
   await new Promise((resolve) => setTimeout(resolve, 30));
-  held = [];
   const block = encodeLiterals([
     [':method', 'GET'],
     [':scheme', 'https'],
     [':path', '/'],
   ]);
-  for (let i = 0; i < 90; i++) {
-    socket.write(encodeFrame(FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, 2 * i + 1, block));
+  // The first rounds are slow for other reasons than their handlers.
+  for (let round = 0; round < 8; round++) {
+    held = [];
+    for (let i = round * 90; i < (round + 1) * 90; i++) {
+      socket.write(encodeFrame(FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, 2 * i + 1, block));
+      await new Promise(setImmediate);
+    }
+    expect(held.length).to.be.at.least(90);
+    most = 0;
+    raw.write(Buffer.concat(held));
+    await until(() => all === (round + 1) * 90, 'requests');
     await new Promise(setImmediate);
+    expect(most).to.be.at.most(2 * 8);
   }
-  expect(held.length).to.be.at.least(90);
-  raw.write(Buffer.concat(held));
-  await until(() => all === 90, 'requests');
-  await new Promise(setImmediate);
-  expect(most).to.be.at.most(2 * 8);
   raw.destroy();
 });
 

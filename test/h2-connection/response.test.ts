@@ -166,7 +166,9 @@ describe('an HTTP/2 response', () => {
 
   it('works with pipeline and finished', async () => {
     const results: unknown[] = [];
+    let left = false;
     const [, client] = await pair(async (req, res) => {
+      left = req.url === '/left';
       finished(res, (error) => results.push(error?.code ?? 'finished'));
       if (req.url === '/pipe') await pipeline(Readable.from(['a', 'b', 'c']), res);
       else if (req.url === '/echo') await pipeline(req, res);
@@ -177,6 +179,7 @@ describe('an HTTP/2 response', () => {
     expect((await client.fetch({ method: 'POST', path: '/echo', body: 'echo' })).text).to.equal('echo');
     expect((await client.fetch({ path: '/fails' })).reset).to.equal(ErrorCode.INTERNAL_ERROR);
     const id = client.request({ path: '/left' });
+    await until(() => left, 'request');
     client.rst(id, ErrorCode.CANCEL);
     await until(() => results.length === 5, 'results');
     expect(results.slice(0, 2)).to.deep.equal(['finished', 'finished']);

@@ -1,0 +1,95 @@
+import { expect } from 'chai';
+import { data, get, post, rst, windowUpdate } from '../attacks/h2-bytes.js';
+import { ErrorCode, encodeFrame, FrameType, uint32 } from '../wire/h2-frames.js';
+import { pair, until } from './serve.js';
+
+const NOTHING = { served: 0, cancelled: 0, malformed: 0, refused: 0, aborted: 0, unserved: 0 };
+
+/** What makes the server reset a stream, right behind the head that opens it. */
+const FAULTS: Record<string, Buffer> = {
+  'a WINDOW_UPDATE of 0': Buffer.concat([get(1), windowUpdate(1, 0)]),
+  'a window over 2^31-1': Buffer.concat([get(1), windowUpdate(1, 0x7fffffff)]),
+  'DATA behind END_STREAM': Buffer.concat([get(1), data(1, 'x')]),
+  'HEADERS behind END_STREAM': Buffer.concat([get(1), get(1)]),
+  'a PRIORITY of 4 octets': Buffer.concat([get(1), encodeFrame(FrameType.PRIORITY, 0, 1, Buffer.alloc(4))]),
+  'more DATA than its content-length': Buffer.concat([post(1, ['content-length', '1']), data(1, 'xy')]),
+};
+
+for (const tls of [false, true]) {
+  describe(`a request that is reset in the read that it came in${tls ? ', over TLS' : ''}`, () => {
+    it('by its client is none of the application’s business', async () => {
+      let handled = 0;
+      const [host, client] = await pair(
+        (_req, res) => {
+          handled++;
+          res.end();
+        },
+        { tls },
+      );
+      client.write(Buffer.concat([get(1), rst(1), get(3), rst(3), get(5), get(7)]));
+      await until(() => host.connections[0]?.counts.served === 2, 'answers');
+      expect(handled).to.equal(2);
+      expect(host.connection.counts).to.deep.equal({ ...NOTHING, served: 2, cancelled: 2 });
+      expect(host.connection.active).to.equal(0);
+      expect(host.drivers[0]?.session.active).to.equal(0);
+    });
+
+    for (const [fault, bytes] of Object.entries(FAULTS)) {
+      it(`because of ${fault} is none, either`, async () => {
+        let handled = 0;
+        const [host, client] = await pair(
+          (_req, res) => {
+            handled++;
+            res.end();
+          },
+          { tls },
+        );
+        client.write(Buffer.concat([bytes, get(3)]));
+        await until(() => host.connections[0]?.counts.served === 1, 'answer');
+        await client.until(() => client.stream(1).reset !== undefined);
+        expect(handled).to.equal(1);
+        expect(host.connection.counts).to.deep.equal({ ...NOTHING, served: 1, malformed: 1 });
+        expect(host.connection.active).to.equal(0);
+      });
+    }
+
+    it('is the application’s once a part of its body has come', async () => {
+      const seen: string[] = [];
+      const [host, client] = await pair(
+        (req) => {
+          req.on('data', (bytes) => seen.push(`${bytes}`)).on('aborted', () => seen.push('aborted'));
+        },
+        { tls },
+      );
+      client.write(Buffer.concat([post(1), data(1, 'part'), rst(1)]));
+      await until(() => seen.includes('aborted'), 'abort');
+      expect(host.connection.counts).to.deep.equal({ ...NOTHING, cancelled: 1 });
+    });
+  });
+}
+
+describe('a request that is the last of a read', () => {
+  it('is answered though a connection error comes right behind it', async () => {
+    const [host, client] = await pair((_req, res) => res.end('answered'));
+    client.write(Buffer.concat([get(1), encodeFrame(FrameType.PING, 0, 0, Buffer.alloc(7))]));
+    expect((await client.response(1)).text).to.equal('answered');
+    expect((await client.expect('GOAWAY')).payload.subarray(0, 8)).to.deep.equal(uint32(1, ErrorCode.FRAME_SIZE_ERROR));
+    await client.ended();
+    expect(host.connection.counts).to.deep.equal({ ...NOTHING, served: 1 });
+  });
+
+  it('is counted and described when a handler before it destroys the connection', async () => {
+    const [host, client] = await pair((req) => {
+      if (req.url === '/small/0/50') host.connection.destroy();
+    });
+    client.write(Buffer.concat([get(1), get(3)]));
+    await client.ended();
+    await until(() => host.connection.state === 'closed', 'end');
+    expect(host.connection.counts).to.deep.equal({ ...NOTHING, aborted: 2 });
+    expect(host.connection.cutRequests.map(({ method, path }) => `${method} ${path}`)).to.deep.equal([
+      'GET /small/0/50',
+      'GET /small/0/50',
+    ]);
+    expect(host.connection.active).to.equal(0);
+  });
+});
