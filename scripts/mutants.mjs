@@ -18,6 +18,7 @@ const PATIENCE = 60_000;
 const H2 = simulation('h2');
 const H1 = simulation('h1');
 const H1_TESTS = tests('test/h1/drain.test.ts', 'test/h1/pipelining.test.ts', 'test/h1/linger.test.ts');
+const H1_UNREAD = tests('test/h1/unread.test.ts');
 const H1_BACKLOG = tests('test/h1/backlog.test.ts');
 const H2_TESTS = tests('test/h2-connection/drain.test.ts');
 const H2_READING = tests('test/h2-connection/reading.test.ts');
@@ -259,6 +260,27 @@ const MUTANTS = [
     'process.nextTick(next, this)',
     tests('test/h1/pipelining.test.ts'),
   ],
+  [
+    'h1: a request whose end somebody waits for ends unnoticed',
+    'src/node-internals.ts',
+    'this.complete && hasNoListeners(this)',
+    'this.complete',
+    H1_UNREAD,
+  ],
+  [
+    'h1: the rest of a body that nobody reads stays unread',
+    'src/node-internals.ts',
+    'this.complete && hasNoListeners(this)',
+    'hasNoListeners(this)',
+    H1_UNREAD,
+  ],
+  [
+    'the RST behind a write of TLS is never found',
+    'src/core/connection.ts',
+    '!hasPeer(this.#raw)',
+    'this.#raw.destroyed',
+    tests('test/faults/phases.test.ts'),
+  ],
   ["h1: the parser's pause is an error", H1_CONNECTION, 'if (this.#backlog.paused(error)) return;', '', H1_BACKLOG],
   [
     'h1: reading does not go on by itself once the rest is parsed',
@@ -343,6 +365,7 @@ function tests(...files) {
       '--node-option',
       'import=tsx',
       '--bail',
+      '--exit',
       '--timeout',
       '10000',
       file,

@@ -2,7 +2,8 @@
  * Every undocumented member of Node that lastcall touches, each behind a typed function, and all of them probed once
  * when this module loads: on a Node where one is missing there is one clear error instead of a lost request.
  */
-import { createServer, type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http';
+import type { EventEmitter } from 'node:events';
+import { createServer, IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http';
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import { type Server as NetServer, Socket } from 'node:net';
 import { Duplex } from 'node:stream';
@@ -27,6 +28,7 @@ type SocketHandle = {
   readonly writeQueueSize?: unknown;
   readonly reset?: unknown;
   readonly useUserBuffer?: (buffer: Buffer) => void;
+  readonly getpeername?: (out: object) => number;
   readonly _parentWrap?: Socket & { readonly stream?: Socket };
 };
 
@@ -38,7 +40,18 @@ type SocketInternals = {
   _paused?: boolean;
 };
 type ServerInternals = { httpAllowHalfOpen?: boolean; keepAlive?: boolean };
-type RequestInternals = { _dump?: () => void; upgrade?: boolean };
+type RequestInternals = {
+  _dump?: () => void;
+  _dumped?: boolean;
+  upgrade?: boolean;
+  readonly _readableState: {
+    ended: boolean;
+    endEmitted: boolean;
+    destroyed: boolean;
+    closed: boolean;
+    closeEmitted: boolean;
+  };
+};
 type ResponseInternals = {
   _keepAliveTimeout?: number;
   _sent100?: boolean;
@@ -138,6 +151,12 @@ function isTaken({ socket, written, sent }: Watched): boolean {
   return raw === socket || Number(bytesWritten) - sent >= socket.bytesWritten - written;
 }
 
+/** Whether the kernel knows a peer of a socket, which after a RST it does not; `false` where it can't be asked. */
+export function hasPeer(socket: Socket): boolean {
+  const { _handle } = socket as unknown as SocketInternals;
+  return typeof _handle?.getpeername === 'function' && _handle.getpeername({}) === 0;
+}
+
 /** Closes a socket with a RST. A Unix socket or a mere duplex has none, and for the first Node throws: they just close. */
 export function resetAndDestroy(socket: Socket): void {
   const { _handle } = socket as unknown as SocketInternals;
@@ -198,7 +217,7 @@ export function pauseParserWhile(socket: Socket, pauses: () => boolean): void {
   const { parser } = socket as unknown as SocketInternals;
   const onIncoming = parser?.onIncoming;
   if (!parser || !onIncoming) return;
-  parser.onIncoming = (req: IncomingMessage & RequestInternals, keepAlive) => {
+  parser.onIncoming = (req: IncomingMessage & Pick<RequestInternals, 'upgrade'>, keepAlive) => {
     const goesOn = onIncoming(req, keepAlive);
     return goesOn === 0 && req.upgrade !== true && pauses() ? HPE_PAUSED : goesOn;
   };
@@ -248,6 +267,35 @@ let onSocketError: ((error: Error) => void) | undefined;
 /** Reads and discards what is left of a request's body, its listeners notwithstanding. */
 export function discardBody(req: IncomingMessage): void {
   (req as unknown as Required<RequestInternals>)._dump();
+}
+
+/** Whether nobody listens to anything: asking for each event costs more than most requests' events do. */
+export function hasNoListeners(emitter: EventEmitter): boolean {
+  return (emitter as unknown as { _eventsCount: number })._eventsCount === 0;
+}
+
+/** Has a request that was received in full, and that nobody listens to, end here and now: the end of a stream takes four ticks. */
+export function endUnnoticed(req: IncomingMessage): void {
+  const internals = req as unknown as RequestInternals;
+  internals._dumped = true;
+  const state = internals._readableState;
+  state.ended = true;
+  state.endEmitted = true;
+  state.destroyed = true;
+  state.closed = true;
+  state.closeEmitted = true;
+}
+
+const { _dump: dump } = IncomingMessage.prototype as unknown as Required<RequestInternals>;
+
+/** Puts {@link endUnnoticed} in the place of what node:http does with a request that nobody has read, where that will do. */
+export function endSoonerUnread(req: IncomingMessage): void {
+  (req as unknown as RequestInternals)._dump = dumpUnread;
+}
+
+function dumpUnread(this: IncomingMessage): void {
+  if (this.complete && hasNoListeners(this)) endUnnoticed(this);
+  else dump.call(this);
 }
 
 /** Lets go of the socket of a response that has been written out, or was dropped with its socket. */
@@ -416,6 +464,13 @@ function missingInternals(): string[] {
   const server = createServer((req, res) => {
     need(responseOn(req.socket) === res, 'Socket._httpMessage');
     need(typeof (req as unknown as RequestInternals)._dump === 'function', 'IncomingMessage._dump');
+    need('_dumped' in req, 'IncomingMessage._dumped');
+    for (const name of ['ended', 'endEmitted', 'destroyed', 'closed', 'closeEmitted']) {
+      need(name in (req as unknown as RequestInternals)._readableState, `ReadableState.${name}`);
+    }
+    const { _eventsCount } = req.on('end', swallow) as unknown as { readonly _eventsCount?: number };
+    need(_eventsCount === 1, 'EventEmitter._eventsCount');
+    req.off('end', swallow);
     const internals = res as unknown as ResponseInternals;
     for (const name of ['_storeHeader', '_send', '_writeRaw'] as const) {
       need(typeof internals[name] === 'function', `OutgoingMessage.${name}`);

@@ -4,7 +4,7 @@
  */
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { resetAndDestroy } from '../node-internals.js';
+import { hasPeer, resetAndDestroy } from '../node-internals.js';
 import { Authorities } from './authorities.js';
 import type { DrainTerms, Driver } from './driver.js';
 import type { Limit, LimitCounts } from './limits.js';
@@ -253,11 +253,11 @@ export class LiveConnection implements Connection {
   /**
    * A RST that comes right behind bytes is reported as the peer's FIN. If TLS had something of its own to write just
    * then, a session ticket or a key update, Node forgets that it failed, and completes no later write: the connection
-   * would stay for ever. A write of nothing, past TLS, meets the error and closes it; after a real FIN it does nothing.
+   * would stay for ever. A write of nothing, past TLS, meets the error and closes it.
    */
   readonly #onSecureEnd = (): void => {
-    // With our own FIN on its way a write would be a mistake.
-    if (!this.#socket.writableEnded && !this.#raw.destroyed) this.#raw.write('');
+    // With our own FIN on its way a write would be a mistake; after a real FIN it would be for nothing.
+    if (!this.#socket.writableEnded && !this.#raw.destroyed && !hasPeer(this.#raw)) this.#raw.write('');
   };
 
   /** The protocol is known. */

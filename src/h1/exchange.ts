@@ -10,6 +10,7 @@ import {
   cutBody,
   detachSocket,
   discardBody,
+  endSoonerUnread,
   hookDetachSocket,
   hookStoreHeader,
   sentContinue,
@@ -55,6 +56,7 @@ export class Exchange {
     this.turnAt = startedAt;
     (res as OwnedResponse)[kExchange] = this;
     hookDetachSocket(res, onDetach);
+    endSoonerUnread(req);
   }
 
   /** From now on the owner decides which head says `close`. */

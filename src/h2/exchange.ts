@@ -6,11 +6,12 @@
 import type { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
 import type { LiveConnection } from '../core/connection.js';
+import { endUnnoticed, hasNoListeners } from '../node-internals.js';
 import { copyOf } from './copy.js';
 import { Crumbs } from './crumbs.js';
 import { ErrorCode } from './errors.js';
 import type { RequestHead } from './fields.js';
-import { hasNoListeners, markFinished } from './message-internals.js';
+import { markFinished } from './message-internals.js';
 import { H2Request } from './request.js';
 import { drained, H2Response } from './response.js';
 import type { Session } from './session.js';
@@ -239,14 +240,7 @@ export class Exchange implements StreamUser, Viewed {
       req._dump();
       return;
     }
-    // Nobody would notice the four ticks that the end of a stream takes.
-    req._dumped = true;
-    const state = req._readableState;
-    state.ended = true;
-    state.endEmitted = true;
-    state.destroyed = true;
-    state.closed = true;
-    state.closeEmitted = true;
+    endUnnoticed(req);
   }
 
   // The stream

@@ -1,0 +1,107 @@
+/**
+ * A request that nobody reads is over with its answer, sooner than node:http has it; whoever looks sees what node:http
+ * shows, which stands beside.
+ */
+import { once } from 'node:events';
+import { createServer, IncomingMessage, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { finished } from 'node:stream';
+import { expect } from 'chai';
+import { encodeRequest, H1Client, type H1Request } from '../wire/h1-client.js';
+import { closeEverything, delay, Site, turns } from './support.js';
+
+const REQUESTS: Record<string, { readonly method: string; readonly bytes: Buffer }> = {
+  'a GET': of({}),
+  'a POST': of({ method: 'POST', body: 'unread' }),
+  'a POST without a body': of({ method: 'POST', body: '' }),
+  'a large POST': of({ method: 'POST', body: Buffer.alloc(1_000_000) }),
+  'a chunked POST': {
+    method: 'POST',
+    bytes: Buffer.from('POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n'),
+  },
+};
+
+function of(request: H1Request): { method: string; bytes: Buffer } {
+  return { method: request.method ?? 'GET', bytes: encodeRequest(request) };
+}
+
+type Look = (req: IncomingMessage, events: string[]) => void;
+
+const LOOKS: Record<string, Look> = {
+  'nobody listens to': () => {},
+  'somebody waits for the end of': (req, events) => {
+    for (const event of ['end', 'close', 'aborted', 'error']) req.once(event, () => events.push(event));
+  },
+  'is finished() with': (req, events) => {
+    finished(req, (error) => events.push(error?.code ?? 'finished'));
+  },
+  'has been given the prototype of a framework': (req) => {
+    Object.setPrototypeOf(req, Object.create(IncomingMessage.prototype));
+  },
+  'is read': (req, events) => {
+    req.on('data', () => {}).on('end', () => events.push('end'));
+  },
+};
+
+/** What a request looks like some turns after its answer, on a connection that goes on. */
+async function tell(
+  connect: (listener: RequestListener) => Promise<H1Client>,
+  { method, bytes }: { readonly method: string; readonly bytes: Buffer },
+  look: Look,
+): Promise<unknown> {
+  const events: string[] = [];
+  let told: unknown;
+  const client = await connect((req, res) => {
+    look(req, events);
+    res.once('close', async () => {
+      for (let i = 0; !req.complete && i < 200; i++) await delay(5);
+      await turns(2);
+      const late: string[] = [];
+      finished(req, (error) => late.push(error?.code ?? 'finished'));
+      let chunks = 0;
+      for await (const _chunk of req) chunks++;
+      await turns(1);
+      const { complete, aborted, destroyed, closed, readableEnded, readable, errored } = req;
+      told = { complete, aborted, destroyed, closed, readableEnded, readable, errored, events, late, chunks };
+    });
+    res.end('answered');
+  });
+  client.write(bytes, [method]);
+  expect((await client.response()).text).to.equal('answered');
+  for (let i = 0; told === undefined && i < 200; i++) await delay(5);
+  // The connection goes on.
+  expect((await client.fetch()).text).to.equal('answered');
+  return told;
+}
+
+describe('a request that was answered', () => {
+  afterEach(closeEverything);
+
+  for (const [what, request] of Object.entries(REQUESTS)) {
+    for (const [how, look] of Object.entries(LOOKS)) {
+      it(`is as node:http has it: ${what} that ${how}`, async () => {
+        const plain = createServer();
+        try {
+          const theirs = await tell(
+            async (listener) => {
+              plain.on('request', listener).listen(0, '127.0.0.1');
+              await once(plain, 'listening');
+              return H1Client.connect({ port: (plain.address() as AddressInfo).port, tls: false });
+            },
+            request,
+            look,
+          );
+          const ours = await tell(
+            async (listener) => (await Site.open({ tls: false }, listener)).connectDirectly(),
+            request,
+            look,
+          );
+          expect(ours).to.deep.equal(theirs);
+        } finally {
+          plain.closeAllConnections();
+          plain.close();
+        }
+      });
+    }
+  }
+});
