@@ -69,15 +69,30 @@ export class Inbound implements FrameSink {
       life.streamError(stream, ErrorCode.FLOW_CONTROL_ERROR);
     } else if (stream.contentLength >= 0 && stream.bytesReceived + dataLength > stream.contentLength) {
       life.streamError(stream, ErrorCode.PROTOCOL_ERROR);
-    } else if (isDiscarding(stream) && dataLength > stream.discardLeft && !endStream) {
-      life.stopRequest(stream);
-    } else {
-      if (isDiscarding(stream)) stream.discardLeft -= dataLength;
-      stream.bytesReceived += dataLength;
-      life.midData = stream;
-      this.#endStream = endStream;
-      this.#overhead = length - dataLength;
+    } else if (this.#hasOwner(stream)) {
+      this.#beginData(stream, endStream, length, dataLength);
     }
+  }
+
+  /** What comes next is for the application, which has the request now; `false`: it has ended the stream. */
+  #hasOwner(stream: Stream): boolean {
+    this.#life.handler.handOver?.();
+    return stream.state !== 'closed';
+  }
+
+  #beginData(stream: Stream, endStream: boolean, length: number, dataLength: number): void {
+    const life = this.#life;
+    if (isDiscarding(stream)) {
+      if (dataLength > stream.discardLeft && !endStream) {
+        life.stopRequest(stream);
+        return;
+      }
+      stream.discardLeft -= dataLength;
+    }
+    stream.bytesReceived += dataLength;
+    life.midData = stream;
+    this.#endStream = endStream;
+    this.#overhead = length - dataLength;
   }
 
   dataChunk(bytes: Buffer, start: number, end: number): void {
@@ -234,7 +249,7 @@ export class Inbound implements FrameSink {
       life.streamError(stream, ErrorCode.PROTOCOL_ERROR);
       return;
     }
-    life.receivedEnd(stream, trailers);
+    if (this.#hasOwner(stream)) life.receivedEnd(stream, trailers);
   }
 
   /** HEADERS on a stream that was open once, or passed over. */

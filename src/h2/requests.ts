@@ -68,8 +68,8 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   readonly #context: H2Context;
   readonly #events: RequestsEvents;
   /**
-   * The request that was read last. The application gets it with the next one or at the end of the read: if what comes
-   * right behind it resets it, nobody has to work for it (CVE-2023-44487, CVE-2025-8671), nor for what a client has
+   * The request that was read last. The application gets it with the next one, with DATA, or at the end of the read: if what
+   * comes right behind it resets it, nobody has to work for it (CVE-2023-44487, CVE-2025-8671), nor for what a client has
    * given up while the event loop stalled.
    */
   #last: Stream | undefined = undefined;
@@ -162,7 +162,6 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   }
 
   data(stream: Stream, chunk: Buffer): void {
-    if (stream === this.#last) this.handOver();
     try {
       (stream.owner as StreamUser).data(chunk);
     } catch (error) {
@@ -171,7 +170,6 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   }
 
   end(stream: Stream, trailers: string[] | undefined): void {
-    if (stream === this.#last) this.handOver();
     try {
       (stream.owner as StreamUser).end(trailers);
     } catch (error) {

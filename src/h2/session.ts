@@ -24,7 +24,7 @@ export type { SessionOptions } from './settings.js';
 export interface SessionHandler {
   /** A complete, valid request head. */
   request(stream: Stream, head: RequestHead): void;
-  /** What was put off for what might be read next is to be done: all has been read, or a connection error is next. */
+  /** What was put off for what might be read next is to be done: all has been read, or DATA, trailers or a failure is next. */
   handOver?(): void;
   /**
    * Some of the request's body, never empty: a view into the received bytes, valid during the call. After the response

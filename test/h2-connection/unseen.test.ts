@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import { data, get, post, rst, windowUpdate } from '../attacks/h2-bytes.js';
+import { data, get, post, raw, rst, windowUpdate } from '../attacks/h2-bytes.js';
 import { ErrorCode, encodeFrame, FrameType, uint32 } from '../wire/h2-frames.js';
-import { pair, until } from './serve.js';
+import { notes, pair, until } from './serve.js';
 
 const NOTHING = { served: 0, cancelled: 0, malformed: 0, refused: 0, aborted: 0, unserved: 0 };
 
@@ -68,7 +68,50 @@ for (const tls of [false, true]) {
   });
 }
 
+/** How a request with a body ends in the read that it begins in. */
+const ENDS: Record<string, Buffer> = {
+  'empty DATA': data(1, '', true),
+  DATA: data(1, 'x', true),
+  'DATA, then empty DATA': Buffer.concat([data(1, 'x'), data(1, '', true)]),
+  trailers: raw(1, [['x-trailer', 'y']]),
+};
+
 describe('a request that is the last of a read', () => {
+  for (const [what, bytes] of Object.entries(ENDS)) {
+    for (const when of ['at once', 'at its end']) {
+      it(`is complete with ${what} behind it, and answered ${when}`, async () => {
+        const { seen, on } = notes();
+        const [host, client] = await pair((req, res) => {
+          on('req', req, ['end', 'aborted', 'error', 'close']);
+          on('res', res, ['finish', 'close']);
+          if (when === 'at once') res.end('answered');
+          else req.on('end', () => res.end('answered'));
+          req.resume();
+        });
+        client.write(Buffer.concat([post(1), bytes]));
+        expect((await client.response(1)).text).to.equal('answered');
+        await until(() => seen.includes('req close') && seen.includes('res close'), 'close');
+        expect(seen.sort()).to.deep.equal(['req close', 'req end', 'res close', 'res finish']);
+        expect(host.connection.counts).to.deep.equal({ ...NOTHING, served: 1 });
+      });
+    }
+  }
+
+  it('is over when its handler destroys it, whatever comes behind it', async () => {
+    const { seen, on } = notes();
+    const [host, client] = await pair((req, res) => {
+      on('req', req, ['data', 'end', 'aborted']);
+      if (req.method === 'POST') res.destroy();
+      else res.end('answered');
+      req.resume();
+    });
+    client.write(Buffer.concat([post(1), data(1, 'x'), data(1, '', true), get(3)]));
+    expect((await client.response(3)).text).to.equal('answered');
+    await until(() => seen.includes('req aborted'), 'end');
+    expect(seen).not.to.include('req data');
+    expect(host.connection.counts).to.deep.equal({ ...NOTHING, served: 1, aborted: 1 });
+  });
+
   it('is answered though a connection error comes right behind it', async () => {
     const [host, client] = await pair((_req, res) => res.end('answered'));
     client.write(Buffer.concat([get(1), encodeFrame(FrameType.PING, 0, 0, Buffer.alloc(7))]));
