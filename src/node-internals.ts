@@ -151,10 +151,14 @@ function isTaken({ socket, written, sent }: Watched): boolean {
   return raw === socket || Number(bytesWritten) - sent >= socket.bytesWritten - written;
 }
 
-/** Whether the kernel knows a peer of a socket, which after a RST it does not; `false` where it can't be asked. */
-export function hasPeer(socket: Socket): boolean {
-  const { _handle } = socket as unknown as SocketInternals;
-  return typeof _handle?.getpeername === 'function' && _handle.getpeername({}) === 0;
+/**
+ * Whether a peer that has ended did so by FIN: after a RST Linux doesn't know it any more. `false` where the kernel can't be
+ * asked, or may answer otherwise.
+ */
+export function endedInOrder(socket: Socket): boolean {
+  const { getpeername, writeQueueSize } = (socket as unknown as SocketInternals)._handle ?? {};
+  if (process.platform !== 'linux' || typeof getpeername !== 'function' || writeQueueSize !== 0) return false;
+  return getpeername.call((socket as unknown as SocketInternals)._handle, {}) === 0;
 }
 
 /** Closes a socket with a RST. A Unix socket or a mere duplex has none, and for the first Node throws: they just close. */
@@ -269,9 +273,14 @@ export function discardBody(req: IncomingMessage): void {
   (req as unknown as Required<RequestInternals>)._dump();
 }
 
-/** Whether nobody listens to anything: asking for each event costs more than most requests' events do. */
+/** How many events somebody listens to: asking for each costs more than most requests' events do. */
+function eventsOf(emitter: EventEmitter): number {
+  return (emitter as unknown as { _eventsCount: number })._eventsCount;
+}
+
+/** Whether nobody listens to anything. */
 export function hasNoListeners(emitter: EventEmitter): boolean {
-  return (emitter as unknown as { _eventsCount: number })._eventsCount === 0;
+  return eventsOf(emitter) === 0;
 }
 
 /** Has a request that was received in full, and that nobody listens to, end here and now: the end of a stream takes four ticks. */
@@ -286,16 +295,25 @@ export function endUnnoticed(req: IncomingMessage): void {
   state.closeEmitted = true;
 }
 
-const { _dump: dump } = IncomingMessage.prototype as unknown as Required<RequestInternals>;
-
-/** Puts {@link endUnnoticed} in the place of what node:http does with a request that nobody has read, where that will do. */
-export function endSoonerUnread(req: IncomingMessage): void {
-  (req as unknown as RequestInternals)._dump = dumpUnread;
+/**
+ * A request of node:http that ends with its answer if nobody can tell: it was received in full, nothing of it waits to be
+ * read, and nobody listens to it, or to the answer's end and could begin to.
+ */
+export class UnreadRequest extends IncomingMessage {
+  /** What node:http does with a request that nobody has read, before anybody else knows that its answer is out. */
+  _dump(): void {
+    if (endsUnnoticed(this)) endUnnoticed(this);
+    else dump.call(this);
+  }
 }
 
-function dumpUnread(this: IncomingMessage): void {
-  if (this.complete && hasNoListeners(this)) endUnnoticed(this);
-  else dump.call(this);
+const { _dump: dump } = IncomingMessage.prototype as unknown as Required<RequestInternals>;
+
+function endsUnnoticed(req: IncomingMessage): boolean {
+  const res = responseOn(req.socket);
+  // node:http itself listens to 'finish'.
+  const isAlone = hasNoListeners(req) && res?.listenerCount('finish') === 1 && eventsOf(res) === 1;
+  return isAlone && req.complete && req.readableLength === 0;
 }
 
 /** Lets go of the socket of a response that has been written out, or was dropped with its socket. */

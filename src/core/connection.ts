@@ -4,7 +4,7 @@
  */
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { hasPeer, resetAndDestroy } from '../node-internals.js';
+import { endedInOrder, resetAndDestroy } from '../node-internals.js';
 import { Authorities } from './authorities.js';
 import type { DrainTerms, Driver } from './driver.js';
 import type { Limit, LimitCounts } from './limits.js';
@@ -257,7 +257,7 @@ export class LiveConnection implements Connection {
    */
   readonly #onSecureEnd = (): void => {
     // With our own FIN on its way a write would be a mistake; after a real FIN it would be for nothing.
-    if (!this.#socket.writableEnded && !this.#raw.destroyed && !hasPeer(this.#raw)) this.#raw.write('');
+    if (!this.#socket.writableEnded && !this.#raw.destroyed && !endedInOrder(this.#raw)) this.#raw.write('');
   };
 
   /** The protocol is known. */

@@ -10,7 +10,6 @@ import {
   cutBody,
   detachSocket,
   discardBody,
-  endSoonerUnread,
   hookDetachSocket,
   hookStoreHeader,
   sentContinue,
@@ -56,7 +55,6 @@ export class Exchange {
     this.turnAt = startedAt;
     (res as OwnedResponse)[kExchange] = this;
     hookDetachSocket(res, onDetach);
-    endSoonerUnread(req);
   }
 
   /** From now on the owner decides which head says `close`. */

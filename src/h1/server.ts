@@ -5,7 +5,7 @@
 import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { LiveConnection } from '../core/connection.js';
-import { allowHalfOpenRequests } from '../node-internals.js';
+import { allowHalfOpenRequests, UnreadRequest } from '../node-internals.js';
 import { H1Connection, type H1Context, h1ConnectionOf } from './connection.js';
 import type { H1Settings } from './options.js';
 
@@ -23,6 +23,7 @@ class H1Response extends NodeResponse {
 /** Smuggling is refused as Node's strict parser refuses it; there is no option to be lenient. */
 export function createH1Server(settings: H1Settings): Server {
   const server = createServer({
+    IncomingMessage: UnreadRequest,
     ServerResponse: H1Response as unknown as typeof ServerResponse,
     maxHeaderSize: settings.maxHeaderSize,
     insecureHTTPParser: false,

@@ -143,6 +143,7 @@ export class H2Drain {
     const { session, wire } = this.#on;
     this.#alarm.clear();
     this.#dontAnnounce();
+    this.#on.refuseLast();
     for (const user of [...this.#on.users()]) {
       // Whose answer is complete has been served, if it is flushed; only the rest of the request is cut.
       if (user.responded) this.#on.abandon(user, 'served', ErrorCode.NO_ERROR);

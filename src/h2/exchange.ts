@@ -18,7 +18,7 @@ import type { Session } from './session.js';
 import { SocketView, type Viewed } from './socket-view.js';
 import type { Framed, Stream } from './stream.js';
 
-/** How a request that the application got has ended; `'open'`: it hasn't. */
+/** How a request of the application has ended; `'open'`: it hasn't. */
 export type Fate = 'open' | 'served' | 'cancelled' | 'malformed' | 'aborted';
 
 /** Who has a stream: what the connection tells it, and what it asks of it. */

@@ -69,13 +69,13 @@ export class Inbound implements FrameSink {
       life.streamError(stream, ErrorCode.FLOW_CONTROL_ERROR);
     } else if (stream.contentLength >= 0 && stream.bytesReceived + dataLength > stream.contentLength) {
       life.streamError(stream, ErrorCode.PROTOCOL_ERROR);
-    } else if (this.#hasOwner(stream)) {
+    } else if (this.#handedOver(stream)) {
       this.#beginData(stream, endStream, length, dataLength);
     }
   }
 
-  /** What comes next is for the application, which has the request now; `false`: it has ended the stream. */
-  #hasOwner(stream: Stream): boolean {
+  /** Hands over what was put off: what comes next is the application's. `false`: it has ended the stream at once. */
+  #handedOver(stream: Stream): boolean {
     this.#life.handler.handOver?.();
     return stream.state !== 'closed';
   }
@@ -249,7 +249,7 @@ export class Inbound implements FrameSink {
       life.streamError(stream, ErrorCode.PROTOCOL_ERROR);
       return;
     }
-    if (this.#hasOwner(stream)) life.receivedEnd(stream, trailers);
+    if (this.#handedOver(stream)) life.receivedEnd(stream, trailers);
   }
 
   /** HEADERS on a stream that was open once, or passed over. */

@@ -68,14 +68,13 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   readonly #context: H2Context;
   readonly #events: RequestsEvents;
   /**
-   * The request that was read last. The application gets it with the next one, with DATA, or at the end of the read: if what
-   * comes right behind it resets it, nobody has to work for it (CVE-2023-44487, CVE-2025-8671), nor for what a client has
-   * given up while the event loop stalled.
+   * The request that was read last. The application gets it with the next one, with the next DATA or trailers, or at the
+   * end of the read: if what comes right behind it resets it, nobody has to work for it (CVE-2023-44487, CVE-2025-8671).
    */
   #last: Stream | undefined = undefined;
   #lastHead: RequestHead | undefined = undefined;
   /** How it ends unless the application gets it. */
-  #lastFate: Exclude<Fate, 'open' | 'served'> = 'aborted';
+  #lastFate: 'cancelled' | 'malformed' | 'refused' | 'aborted' = 'aborted';
 
   constructor(connection: LiveConnection, socket: Socket, context: H2Context, events: RequestsEvents) {
     this.connection = connection;
@@ -190,8 +189,8 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
   }
 
   reset(stream: Stream, errorCode: number, by: 'peer' | 'local'): void {
-    if (stream === this.#last) this.#lastFate = by === 'peer' ? 'cancelled' : 'malformed';
-    else (stream.owner as StreamUser).reset(errorCode, by);
+    if (stream !== this.#last) (stream.owner as StreamUser).reset(errorCode, by);
+    else if (this.#lastFate === 'aborted') this.#lastFate = by === 'peer' ? 'cancelled' : 'malformed';
   }
 
   closed(stream: Stream): void {
@@ -204,6 +203,13 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
     user.closed();
     user.over = true;
     if (user.fate !== 'served' || user.delivered) this.#count(user);
+  }
+
+  /** What the application has not got yet it won't get: its client may send it again. */
+  refuseLast(): void {
+    if (this.#last === undefined) return;
+    this.#lastFate = 'refused';
+    this.session.reset(this.#last, ErrorCode.REFUSED_STREAM);
   }
 
   /** The last one has ended, and the application will never know of it. */

@@ -97,8 +97,8 @@ export class Session {
   }
 
   /**
-   * Reads what the peer sent, bytes[0..end). Any split of the same bytes gives the same result. They need not be there
-   * after the call.
+   * Reads what the peer sent, bytes[0..end). Any split of the same bytes gives the same result, but for the moments of
+   * `handOver`. They need not be there after the call.
    *
    * @param pace when to stop (default: never)
    * @returns how many octets were read: fewer than all once the pace says so. The rest has to come again.

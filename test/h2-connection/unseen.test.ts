@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { gracefulShutdown } from '../../src/index.js';
 import { data, get, post, raw, rst, windowUpdate } from '../attacks/h2-bytes.js';
 import { ErrorCode, encodeFrame, FrameType, uint32 } from '../wire/h2-frames.js';
 import { notes, pair, until } from './serve.js';
@@ -121,18 +122,40 @@ describe('a request that is the last of a read', () => {
     expect(host.connection.counts).to.deep.equal({ ...NOTHING, served: 1 });
   });
 
-  it('is counted and described when a handler before it destroys the connection', async () => {
-    const [host, client] = await pair((req) => {
-      if (req.url === '/small/0/50') host.connection.destroy();
+  it('is counted and described when the connection ends in the handler of the one before', async () => {
+    let handled = 0;
+    const [host, client] = await pair(() => {
+      handled++;
+      host.drivers[0]?.overwritten();
     });
     client.write(Buffer.concat([get(1), get(3)]));
     await client.ended();
     await until(() => host.connection.state === 'closed', 'end');
+    expect(handled).to.equal(1);
     expect(host.connection.counts).to.deep.equal({ ...NOTHING, aborted: 2 });
     expect(host.connection.cutRequests.map(({ method, path }) => `${method} ${path}`)).to.deep.equal([
       'GET /small/0/50',
       'GET /small/0/50',
     ]);
     expect(host.connection.active).to.equal(0);
+  });
+
+  it('may be sent again when a drain is cut in the handler of the one before', async () => {
+    const cut = new AbortController();
+    let handled = 0;
+    const [host, client] = await pair(() => {
+      handled++;
+      cut.abort();
+    });
+    await until(() => host.connections.length === 1, 'connection');
+    const drained = gracefulShutdown(host.connection, { timeout: 5_000, signal: cut.signal });
+    client.write(Buffer.concat([get(1), get(3), get(5)]));
+    expect(await drained).to.include({ outcome: 'forced', aborted: 1, refused: 2 });
+    expect(handled).to.equal(1);
+    expect([1, 3, 5].map((id) => client.stream(id).reset)).to.deep.equal([
+      ErrorCode.CANCEL,
+      ErrorCode.REFUSED_STREAM,
+      ErrorCode.REFUSED_STREAM,
+    ]);
   });
 });
