@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -144,7 +144,8 @@ describe('behind a proxy', () => {
         await writeFile(config, proxy.config(folder, (server.address() as AddressInfo).port));
         process = spawn(proxy.program, proxy.args(config), { stdio: ['ignore', 'ignore', 'inherit'] });
         const until = performance.now() + 5_000;
-        while (!existsSync(join(folder, 'proxy'))) {
+        // HAProxy's socket is there some time before it listens.
+        while (!(await listens(join(folder, 'proxy')))) {
           if (performance.now() > until || process.exitCode !== null) throw new Error(`${proxy.name} does not listen`);
           await pause(10);
         }
@@ -196,6 +197,16 @@ describe('behind a proxy', () => {
     });
   }
 });
+
+function listens(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on('error', () => resolve(false));
+  });
+}
 
 function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,19 +1,28 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import { type Connection, connectionOf, createServer, gracefulShutdown } from '../../src/index.js';
 import { certificate } from '../wire/certificate.js';
 
-/** A client in a process of its own, which resets its connection as soon as it has read so many octets of the answer. */
+/**
+ * A client in a process of its own, which resets its connection as soon as it has read so many octets of the answer, and
+ * leaves a file then.
+ */
 const CLIENT = `
-const [, port, alpn, enough] = process.argv;
+const [, port, alpn, enough, file] = process.argv;
 const raw = require('node:net').connect(Number(port), '127.0.0.1');
 const socket = require('node:tls').connect({ socket: raw, rejectUnauthorized: false, ALPNProtocols: [alpn] });
 let got = 0;
 const count = (bytes) => {
   got += bytes.length;
-  if (got >= Number(enough)) raw.resetAndDestroy();
+  if (got < Number(enough)) return;
+  raw.resetAndDestroy();
+  require('node:fs').writeFileSync(file, '');
 };
 socket.on('error', () => {});
 socket.once('secureConnect', () => {
@@ -37,34 +46,40 @@ socket.once('secureConnect', () => {
 const NODE = Number.parseInt(process.versions.node, 10);
 
 /** The loop stands still, so that the client's reset is there before word of the write. */
-function stall(ms: number): void {
-  const until = performance.now() + ms;
-  while (performance.now() < until);
+function stallUntilExists(file: string): void {
+  const until = performance.now() + 5_000;
+  while (!existsSync(file) && performance.now() < until);
 }
 
 for (const alpn of ['http/1.1', 'h2']) {
   describe(`a client that resets behind its answer, ${alpn} over TLS`, () => {
     async function drained(answer: string, enough: number) {
       const { key, cert } = await certificate();
+      const folder = await mkdtemp(join(tmpdir(), 'lastcall-reset-'));
+      const file = join(folder, 'reset');
       let connection: Connection | undefined;
       const server = createServer({ key, cert }, (req, res) => {
         connection = connectionOf(req);
+        // Where the head is a write of its own, nothing follows before Node has told of it.
+        res.flushHeaders();
         // Of what TLS writes in a timer Node tells after the poll that follows; HTTP/2 writes in an immediate.
         setTimeout(() => {
           res.end(answer);
-          if (alpn === 'h2') setImmediate(stall, 100);
-          else stall(100);
+          if (alpn === 'h2') setImmediate(stallUntilExists, file);
+          else stallUntilExists(file);
         }, 5);
       });
       server.listen(0, '127.0.0.1');
       await once(server, 'listening');
       const { port } = server.address() as AddressInfo;
-      const client = spawn(process.execPath, ['-e', CLIENT, `${port}`, alpn, `${enough}`], { stdio: 'ignore' });
+      const client = spawn(process.execPath, ['-e', CLIENT, `${port}`, alpn, `${enough}`, file], { stdio: 'ignore' });
       await once(server, 'request');
       const report = gracefulShutdown(connection as Connection);
       await once(client, 'exit');
       const result = await report;
       server.close();
+      expect(existsSync(file), 'the client has reset').to.equal(true);
+      await rm(folder, { recursive: true });
       return result;
     }
 
