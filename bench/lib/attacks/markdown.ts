@@ -19,15 +19,15 @@ export function tables(compared: readonly Compared[]): string {
     const rows = compared.filter(({ attack }) => attack.protocol === protocol);
     if (rows.length === 0) continue;
     lines.push(`**${title}**`, '');
-    lines.push('| attack | who does it | ns an octet | ms a connection | MiB | p99 × (A/A) |');
+    lines.push('| attack | who does it | ns an octet | ms a connection | MiB | p99 × (95 %) |');
     lines.push('|---|---|--:|--:|--:|--:|');
     for (const { attack, ours } of rows) {
-      const { cpu, connections, growth, ratio, control } = ours;
+      const { cpu, connections, growth, ratio } = ours;
       const figures = [
         perOctet(ours),
         (cpu / 1_000 / Math.max(1, connections)).toFixed(1),
         String(Math.round(growth / MIB)),
-        `${ratio.median.toFixed(1)} (${control.median.toFixed(1)})`,
+        `${ratio.median.toFixed(1)} (${ratio.low.toFixed(1)} to ${ratio.high.toFixed(1)})`,
       ];
       lines.push(`| ${attack.title} | ${attack.sees} | ${figures.join(' | ')} |`);
     }
