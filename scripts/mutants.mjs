@@ -94,6 +94,14 @@ const MUTANTS = [
     H2_READING,
   ],
   [
+    'h2: a request that the application never got is not counted when its connection ends',
+    'src/h2/requests.ts',
+    "if (fate === 'aborted') this.connection.aborted(method, path, openedAt);",
+    "if (fate === 'aborted') this.connection.aborted(path, method, openedAt);",
+    H2_UNSEEN,
+  ],
+  ['h2: a cut in a handler lets the next request in', H2_DRAIN, 'this.#on.refuseLast();', '', H2_UNSEEN],
+  [
     'an answer that a reset follows at once counts as aborted',
     'src/node-internals.ts',
     'if (writeQueueSize !== 0 || ',
@@ -281,14 +289,6 @@ const MUTANTS = [
     'return isAlone;',
     H1_UNREAD,
   ],
-  [
-    'h2: a request that the application never got is not counted when its connection ends',
-    'src/h2/requests.ts',
-    "if (fate === 'aborted') this.connection.aborted(method, path, openedAt);",
-    "if (fate === 'aborted') this.connection.aborted(path, method, openedAt);",
-    H2_UNSEEN,
-  ],
-  ['h2: a cut in a handler lets the next request in', H2_DRAIN, 'this.#on.refuseLast();', '', H2_UNSEEN],
   [
     'the RST behind a write of TLS is never found',
     'src/core/connection.ts',

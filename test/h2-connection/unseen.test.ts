@@ -1,8 +1,12 @@
+/**
+ * The last request of a read, which the application gets once what comes right behind it is known: never when that resets
+ * it, and else as if it had got it at once.
+ */
 import { expect } from 'chai';
 import { gracefulShutdown } from '../../src/index.js';
 import { data, get, post, raw, rst, windowUpdate } from '../attacks/h2-bytes.js';
 import { ErrorCode, encodeFrame, FrameType, uint32 } from '../wire/h2-frames.js';
-import { notes, pair, until } from './serve.js';
+import { type Handler, notes, pair, until } from './serve.js';
 
 const NOTHING = { served: 0, cancelled: 0, malformed: 0, refused: 0, aborted: 0, unserved: 0 };
 
@@ -16,20 +20,24 @@ const FAULTS: Record<string, Buffer> = {
   'more DATA than its content-length': Buffer.concat([post(1, ['content-length', '1']), data(1, 'xy')]),
 };
 
+/** A server that answers at once, and counts how often it was asked to. */
+async function counting(tls: boolean) {
+  let count = 0;
+  const handler: Handler = (_req, res) => {
+    count++;
+    res.end();
+  };
+  const [host, client] = await pair(handler, { tls });
+  return { host, client, handled: () => count };
+}
+
 for (const tls of [false, true]) {
   describe(`a request that is reset in the read that it came in${tls ? ', over TLS' : ''}`, () => {
     it('by its client is none of the application’s business', async () => {
-      let handled = 0;
-      const [host, client] = await pair(
-        (_req, res) => {
-          handled++;
-          res.end();
-        },
-        { tls },
-      );
+      const { host, client, handled } = await counting(tls);
       client.write(Buffer.concat([get(1), rst(1), get(3), rst(3), get(5), get(7)]));
       await until(() => host.connections[0]?.counts.served === 2, 'answers');
-      expect(handled).to.equal(2);
+      expect(handled()).to.equal(2);
       expect(host.connection.counts).to.deep.equal({ ...NOTHING, served: 2, cancelled: 2 });
       expect(host.connection.active).to.equal(0);
       expect(host.drivers[0]?.session.active).to.equal(0);
@@ -37,18 +45,11 @@ for (const tls of [false, true]) {
 
     for (const [fault, bytes] of Object.entries(FAULTS)) {
       it(`because of ${fault} is none, either`, async () => {
-        let handled = 0;
-        const [host, client] = await pair(
-          (_req, res) => {
-            handled++;
-            res.end();
-          },
-          { tls },
-        );
+        const { host, client, handled } = await counting(tls);
         client.write(Buffer.concat([bytes, get(3)]));
         await until(() => host.connections[0]?.counts.served === 1, 'answer');
         await client.until(() => client.stream(1).reset !== undefined);
-        expect(handled).to.equal(1);
+        expect(handled()).to.equal(1);
         expect(host.connection.counts).to.deep.equal({ ...NOTHING, served: 1, malformed: 1 });
         expect(host.connection.active).to.equal(0);
       });
