@@ -23,6 +23,7 @@ const H1_BACKLOG = tests('test/h1/backlog.test.ts');
 const H2_TESTS = tests('test/h2-connection/drain.test.ts');
 const H2_READING = tests('test/h2-connection/reading.test.ts');
 const H2_UNSEEN = tests('test/h2-connection/unseen.test.ts');
+const LARGE_ANSWERS = tests('test/server/large-answers.test.ts');
 const CONTRACT = tests('test/contract/h1.test.ts', 'test/contract/h2.test.ts');
 
 const SHUTDOWN = 'src/core/shutdown.ts';
@@ -114,6 +115,27 @@ const MUTANTS = [
     'return (socket as unknown as Vector)[kSlicesWait] !== true;',
     'return true;',
     tests('test/server/reset-behind-answer.test.ts'),
+  ],
+  [
+    'a turn writes as much of large answers as the kernel takes',
+    'src/core/large-writes.ts',
+    'return left > 0;',
+    'return true;',
+    LARGE_ANSWERS,
+  ],
+  [
+    "what comes of a large write is told in nobody's context",
+    'src/h1/writes.ts',
+    'AsyncResource.bind(writeOn)',
+    'writeOn',
+    LARGE_ANSWERS,
+  ],
+  [
+    'HTTP/2 writes on without room for it',
+    'src/h2/wire.ts',
+    'if (hasRoomForLarge()) {',
+    'if (!this.#waitsForRoom) {',
+    LARGE_ANSWERS,
   ],
   [
     'an answer that a reset cuts short counts as served',

@@ -1,12 +1,14 @@
 /**
- * How answers reach the socket: small ones joined, large ones in slices. node:http writes an answer in two or three
- * parts, the last of them empty, and under TLS Node gets memory for a vector of them twice: some 3 % of what a small
- * answer costs. What comes in one piece, however large, TLS encrypts in one go: 8 MB keep everyone else waiting for some
- * 10 ms, and are in memory once more until the client has read them.
+ * How answers reach the socket: small ones joined, large ones in slices, as far as this turn has room for them.
+ * node:http writes an answer in two or three parts, the last of them empty, and under TLS Node gets memory for a vector
+ * of them twice: some 3 % of what a small answer costs. What comes in one piece, however large, TLS encrypts in one go:
+ * 8 MB keep everyone else waiting for some 10 ms, and are in memory once more until the client has read them.
  */
+import { AsyncResource } from 'node:async_hooks';
 import { Socket } from 'node:net';
+import { hasRoomForLarge, whenRoomForLarge, wroteOfLarge } from '../core/large-writes.js';
 
-/** Up to here, copying is cheaper than a vector; and it is one TLS record. */
+/** Up to here an answer is small: copying is cheaper than a vector, it is one TLS record, and waits for no other. */
 const JOIN_BELOW = 16_384;
 
 /** A quarter of a millisecond of TLS, and more than a fast client's window. */
@@ -39,16 +41,14 @@ function writeJoined(this: Vector, chunks: readonly Chunk[], done: Done): void {
     only = one;
   }
   if (!Number.isFinite(size)) writev.call(this, chunks, done);
-  else if (only !== undefined && filled === 1 && size <= SLICE) {
-    write.call(this, only.chunk, plainest(only, size), done);
-  } else if (size <= JOIN_BELOW) write.call(this, joined(chunks, size), 'buffer', done);
-  else if (size <= SLICE) writev.call(this, chunks, done);
-  else writeGroups(this, groupsOf(chunks), done);
+  else if (size > JOIN_BELOW) writeGroups(this, groupsOf(chunks), done);
+  else if (only !== undefined && filled === 1) write.call(this, only.chunk, plainest(only, size), done);
+  else write.call(this, joined(chunks, size), 'buffer', done);
 }
 
 /** In the place of a socket's _write(): a chunk that is large goes in slices, each when the one before has gone. */
 function writeSliced(this: Vector, chunk: Buffer | string, encoding: BufferEncoding | 'buffer', done: Done): void {
-  if (chunk.length <= SLICE) write.call(this, chunk, encoding, done);
+  if (chunk.length <= JOIN_BELOW) write.call(this, chunk, encoding, done);
   else writeGroups(this, groupsOf([{ chunk, encoding }]), done);
 }
 
@@ -59,6 +59,7 @@ function groupsOf(chunks: readonly Chunk[]): Chunk[][] {
   let size = 0;
   for (const one of chunks) {
     const bytes = bytesOf(one);
+    if (bytes === 0) continue;
     if (size + bytes > SLICE && group.length > 0) {
       groups.push(group);
       group = [];
@@ -78,31 +79,48 @@ function groupsOf(chunks: readonly Chunk[]): Chunk[][] {
   return groups;
 }
 
-/** One after the other, however soon the socket is done with each. */
+/** One after the other, however soon the socket is done with each, and as far as this turn has room. */
 function writeGroups(vector: Vector, groups: readonly Chunk[][], done: Done): void {
   let next = 0;
   let looping = false;
-  let written = false;
-  const go: Done = (error) => {
+  let written = true;
+  const writeOn = (): void => {
+    if (looping) return;
+    looping = true;
+    for (let group = groups[next]; written && group !== undefined; group = groups[next]) {
+      if (!hasRoomForLarge()) {
+        looping = false;
+        // What comes of the writes is told in the context of whoever wrote.
+        whenRoomForLarge(AsyncResource.bind(writeOn));
+        return;
+      }
+      next++;
+      written = false;
+      vector[kSlicesWait] = next < groups.length;
+      writeGroup(vector, group, onWritten);
+    }
+    looping = false;
+    if (written) done();
+  };
+  const onWritten: Done = (error) => {
     if (error) {
       done(error);
       return;
     }
     written = true;
-    if (looping) return;
-    looping = true;
-    for (let group = groups[next]; written && group !== undefined; group = groups[next]) {
-      next++;
-      written = false;
-      vector[kSlicesWait] = next < groups.length;
-      const [one] = group;
-      if (one !== undefined && group.length === 1) write.call(vector, one.chunk, one.encoding, go);
-      else writev.call(vector, group, go);
-    }
-    looping = false;
-    if (written) done();
+    writeOn();
   };
-  go();
+  vector[kSlicesWait] = groups.length > 0;
+  writeOn();
+}
+
+function writeGroup(vector: Vector, group: readonly Chunk[], done: Done): void {
+  let size = 0;
+  for (const one of group) size += bytesOf(one);
+  wroteOfLarge(size);
+  const [one] = group;
+  if (one !== undefined && group.length === 1) write.call(vector, one.chunk, plainest(one, size), done);
+  else writev.call(vector, group, done);
 }
 
 /** How many bytes a chunk makes; infinitely many where only decoding it would tell. */

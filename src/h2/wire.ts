@@ -4,6 +4,7 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
+import { hasRoomForLarge, whenRoomForLarge, wroteOfLarge } from '../core/large-writes.js';
 import { now } from '../core/timing.js';
 import type { StreamUser } from './exchange.js';
 import type { Session } from './session.js';
@@ -87,6 +88,7 @@ export class Wire {
   readonly #session: Session;
   readonly #events: WireEvents;
   #scheduled = false;
+  #waitsForRoom = false;
   #atFlush: (() => void) | undefined;
   #users: StreamUser[] = [];
   #tracked: Tracked[] = [];
@@ -204,11 +206,14 @@ export class Wire {
   }
 
   #pump(room: number): void {
+    const { output } = this.#session;
+    const before = output.size;
     try {
       this.#session.pump(room);
     } catch (error) {
       rethrow(error);
     }
+    if (output.size > before) wroteOfLarge(output.size - before);
   }
 
   #write(buffers: Buffer[]): void {
@@ -246,7 +251,21 @@ export class Wire {
     for (const one of batch.tracked) one.writtenOut(at);
     for (const user of batch.users) this.#events.delivered(user, at);
     this.#measure();
-    if (this.#session.wantsPump) this.flush();
+    this.#goOn();
     this.#events.writtenOut();
   };
+
+  /** More of what waits, when this turn has room for it. */
+  #goOn(): void {
+    if (!this.#session.wantsPump || this.#waitsForRoom) return;
+    if (hasRoomForLarge()) {
+      this.flush();
+      return;
+    }
+    this.#waitsForRoom = true;
+    whenRoomForLarge(() => {
+      this.#waitsForRoom = false;
+      this.#goOn();
+    });
+  }
 }

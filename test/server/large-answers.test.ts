@@ -1,0 +1,170 @@
+/**
+ * Large answers leave the event loop to the others: what one turn of it writes of them is little, however many clients,
+ * or a kernel with room, would take more; and all of it arrives.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { connect as connectTcp, Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import { expect } from 'chai';
+import { H1Client } from '../wire/h1-client.js';
+import { H2Client } from '../wire/h2-client.js';
+import { encodeFrame, encodeLiterals, Flag, FrameType, PREFACE, Setting, settingsPayload } from '../wire/h2-frames.js';
+import { eventually, PORTS, type PortKind, Servers } from './support.js';
+
+const BODY = Buffer.from(Array.from({ length: 3_000_000 }, (_, i) => (i * 7 + (i >> 14) * 13) & 0xff));
+const CLIENTS = 5;
+/** As much again may have been written in the turn before the share begins anew. */
+const MOST_IN_TURN = 600_000;
+
+/** What the sockets of this process are given to write, by turns of the event loop. */
+class Turns {
+  most = 0;
+  all = 0;
+  #inTurn = 0;
+  #going = true;
+  readonly #proto = Socket.prototype as unknown as { _writeGeneric(...args: [boolean, unknown, ...unknown[]]): void };
+  readonly #original = this.#proto._writeGeneric;
+
+  constructor() {
+    const turns = this;
+    this.#proto._writeGeneric = function (vector, data, ...more) {
+      const chunks = vector ? (data as { chunk: Buffer | string }[]).map(({ chunk }) => chunk) : [data as Buffer];
+      for (const { length } of chunks) turns.#inTurn += length;
+      turns.#original.call(this, vector, data, ...more);
+    };
+    const turn = (): void => {
+      this.all += this.#inTurn;
+      this.most = Math.max(this.most, this.#inTurn);
+      this.#inTurn = 0;
+      if (this.#going) setImmediate(turn);
+    };
+    setImmediate(turn);
+  }
+
+  stop(): void {
+    this.#going = false;
+    this.#proto._writeGeneric = this.#original;
+  }
+}
+
+/** What a client says that takes a large answer, and never reads it. */
+const H1_WORDS = Buffer.from('GET /large HTTP/1.1\r\nHost: x\r\n\r\n');
+const H2_WORDS = Buffer.concat([
+  PREFACE,
+  encodeFrame(FrameType.SETTINGS, 0, 0, settingsPayload([[Setting.INITIAL_WINDOW_SIZE, 2 ** 31 - 1]])),
+  encodeFrame(FrameType.WINDOW_UPDATE, 0, 0, Buffer.from([0x7f, 0, 0, 0])),
+  encodeFrame(
+    FrameType.HEADERS,
+    Flag.END_HEADERS | Flag.END_STREAM,
+    1,
+    encodeLiterals([
+      [':method', 'GET'],
+      [':scheme', 'https'],
+      [':authority', 'x'],
+      [':path', '/large'],
+    ]),
+  ),
+]);
+
+describe('large answers', () => {
+  const servers = new Servers();
+  const sockets: Socket[] = [];
+  afterEach(() => {
+    for (const socket of sockets.splice(0)) socket.destroy();
+  });
+
+  async function deaf(kind: PortKind, port: number, alpn: string): Promise<Socket> {
+    const socket =
+      kind === 'TLS'
+        ? connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false, ALPNProtocols: [alpn] })
+        : connectTcp(port, '127.0.0.1');
+    sockets.push(socket);
+    socket.on('error', () => {});
+    await once(socket, kind === 'TLS' ? 'secureConnect' : 'connect');
+    return socket.pause();
+  }
+
+  for (const kind of PORTS) {
+    for (const [alpn, words] of [
+      ['http/1.1', H1_WORDS],
+      ['h2', H2_WORDS],
+    ] as const) {
+      it(`${alpn}: to ${CLIENTS} clients that don't read, a turn writes little (${kind})`, async () => {
+        const { port } = await servers.start(kind, {}, (_req, res) => res.end(BODY));
+        const clients = await Promise.all(Array.from({ length: CLIENTS }, () => deaf(kind, port, alpn)));
+        const turns = new Turns();
+        try {
+          for (const client of clients) client.write(words);
+          // More than all may write in one turn together, and less than the kernel takes of one.
+          await eventually(() => turns.all > CLIENTS * 400_000, 'as much as the kernel takes');
+          expect(turns.most).to.be.at.most(MOST_IN_TURN);
+        } finally {
+          turns.stop();
+        }
+      });
+
+      it(`${alpn}: all of them arrive whole, at the same time (${kind})`, async () => {
+        const { port } = await servers.start(kind, {}, (_req, res) => res.end(BODY));
+        const sha = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+        const tls = kind === 'TLS';
+        const answers = await Promise.all(
+          Array.from({ length: CLIENTS }, async () => {
+            const client =
+              alpn === 'h2' ? await H2Client.connect({ port, tls }) : await H1Client.connect({ port, tls });
+            const { body } = await client.fetch({ path: '/large' });
+            client.destroy();
+            return sha(Array.isArray(body) ? Buffer.concat(body) : body);
+          }),
+        );
+        expect(new Set(answers)).to.deep.equal(new Set([sha(BODY)]));
+      });
+    }
+  }
+
+  for (const kind of PORTS) {
+    it(`http/1.1: what comes of a write is told in the context of whoever wrote (${kind})`, async () => {
+      const storage = new AsyncLocalStorage<number>();
+      const told: unknown[] = [];
+      let requests = 0;
+      const { port } = await servers.start(kind, {}, (_req, res) => {
+        const number = ++requests;
+        storage.run(number, () => {
+          res.write(BODY, () => told.push([number, storage.getStore()]));
+          res.end(BODY, () => told.push([number, storage.getStore()]));
+        });
+      });
+      await Promise.all(
+        Array.from({ length: CLIENTS }, async () => {
+          const client = await H1Client.connect({ port, tls: kind === 'TLS' });
+          await client.fetch({ path: '/large' });
+          client.destroy();
+        }),
+      );
+      await eventually(() => told.length === 2 * CLIENTS, 'word of every write');
+      const each = Array.from({ length: CLIENTS }, (_, i) => [i + 1, i + 1]);
+      expect(told).to.have.deep.members([...each, ...each]);
+    });
+  }
+
+  for (const kind of PORTS) {
+    for (const alpn of ['http/1.1', 'h2'] as const) {
+      it(`${alpn}: a connection that closes meanwhile fails its writes (${kind})`, async () => {
+        const errors: unknown[] = [];
+        let wrote = 0;
+        const { server, port } = await servers.start(kind, {}, (_req, res) => {
+          res.write(BODY, (error) => errors.push(error));
+          if (++wrote < CLIENTS) return;
+          // In this turn, while most still wait for room.
+          setImmediate(() => server.closeAllConnections());
+        });
+        const words = alpn === 'h2' ? H2_WORDS : H1_WORDS;
+        const clients = await Promise.all(Array.from({ length: CLIENTS }, () => deaf(kind, port, alpn)));
+        for (const client of clients) client.write(words);
+        await eventually(() => errors.length === CLIENTS, 'word of every write');
+        expect(errors.filter((error) => error instanceof Error)).to.have.length.of.at.least(1);
+      });
+    }
+  }
+});
