@@ -44,6 +44,7 @@ type RequestInternals = {
   _dump?: () => void;
   _dumped?: boolean;
   upgrade?: boolean;
+  readonly _events: { readonly end?: unknown };
   readonly _readableState: {
     ended: boolean;
     endEmitted: boolean;
@@ -295,26 +296,53 @@ export function endUnnoticed(req: IncomingMessage): void {
   state.closeEmitted = true;
 }
 
+/** Whether Node has a request flow that was received in full, to end it: up to Node 25. */
+const FLOWS_FIRST = Number.parseInt(process.versions.node, 10) < 26;
+
+/** After so many ticks such a request has ended in Node. */
+const TICKS = 4;
+
 /**
- * A request of node:http that ends with its answer if nobody can tell: it was received in full, nothing of it waits to be
- * read, and nobody listens to it, or to the answer's end and could begin to.
+ * A request of node:http that was received in full and that nobody reads or listens to ends by itself, soon after its
+ * answer: Node has it flow first, for nobody.
  */
 export class UnreadRequest extends IncomingMessage {
   /** What node:http does with a request that nobody has read, before anybody else knows that its answer is out. */
   _dump(): void {
-    if (endsUnnoticed(this)) endUnnoticed(this);
-    else dump.call(this);
+    const internals = this as unknown as RequestInternals;
+    if (internals._dumped) return;
+    if (!FLOWS_FIRST || !this.complete || this.readableLength > 0 || !hasNoListeners(this)) {
+      dump.call(this);
+      return;
+    }
+    internals._dumped = true;
+    // Whoever hears that the answer is out, or closed, may listen to the request then, or in a tick of its own.
+    process.nextTick(waitTick, this, TICKS - 1);
   }
 }
 
 const { _dump: dump } = IncomingMessage.prototype as unknown as Required<RequestInternals>;
 
-function endsUnnoticed(req: IncomingMessage): boolean {
-  const res = responseOn(req.socket);
-  // node:http itself listens to 'finish'.
-  const isAlone = hasNoListeners(req) && res?.listenerCount('finish') === 1 && eventsOf(res) === 1;
-  return isAlone && req.complete && req.readableLength === 0;
+function waitTick(req: UnreadRequest, more: number): void {
+  if (more > 0) process.nextTick(waitTick, req, more - 1);
+  else endAlone(req);
 }
+
+function endAlone(req: UnreadRequest): void {
+  const internals = req as unknown as RequestInternals;
+  const { end } = internals._events;
+  // node:http itself listens, unless the head of the next request has come.
+  if (hasNoListeners(req) || (eventsOf(req) === 1 && end === clearIncoming && clearIncoming !== undefined)) {
+    endUnnoticed(req);
+    clearIncoming?.call(req);
+    return;
+  }
+  internals._dumped = false;
+  dump.call(req);
+}
+
+/** node:http's listener of a request's end, which lets its parser go of it. */
+let clearIncoming: ((this: IncomingMessage) => void) | undefined;
 
 /** Lets go of the socket of a response that has been written out, or was dropped with its socket. */
 export type DetachSocket = (this: ServerResponse, socket: Socket) => void;
@@ -530,6 +558,9 @@ function missingInternals(): string[] {
     res.emit('finish');
     res.removeAllListeners('finish');
     need(detached, "ServerResponse.detachSocket called before 'finish' ends");
+    [clearIncoming] = req.listeners('end') as [typeof clearIncoming];
+    need(typeof clearIncoming === 'function', "http.Server's listener of a request's end");
+    need((req as unknown as RequestInternals)._events.end === clearIncoming, 'EventEmitter._events');
   });
   wire.emit('data', Buffer.from('GET / HTTP/1.1\r\nHost: probe\r\n\r\n'));
   need(answered, "http.Server's 'connection' event");
