@@ -104,7 +104,7 @@ const MUTANTS = [
   ['h2: a cut in a handler lets the next request in', H2_DRAIN, 'this.#on.refuseLast();', '', H2_UNSEEN],
   [
     'an answer that a reset follows at once counts as aborted',
-    'src/node-internals.ts',
+    'src/socket-internals.ts',
     'if (writeQueueSize !== 0 || ',
     'if (writeQueueSize !== -1 || ',
     tests('test/server/reset-behind-answer.test.ts'),
@@ -139,7 +139,7 @@ const MUTANTS = [
   ],
   [
     'an answer that a reset cuts short counts as served',
-    'src/node-internals.ts',
+    'src/socket-internals.ts',
     'if (writeQueueSize !== 0 || _writableState.bufferedRequestCount !== 0) return false;',
     'if (_writableState === undefined) return false;',
     tests('test/h2-connection/connection.test.ts'),
@@ -292,21 +292,21 @@ const MUTANTS = [
   ],
   [
     'h1: a request whose end somebody waits for since its answer ends unnoticed',
-    'src/node-internals.ts',
+    'src/http-internals.ts',
     '(eventsOf(req) === 1 && end === clearIncoming && clearIncoming !== undefined)',
     'eventsOf(req) > 0',
     H1_UNREAD,
   ],
   [
     'h1: a request ends unnoticed before those who hear of its answer can listen to it',
-    'src/node-internals.ts',
+    'src/http-internals.ts',
     'process.nextTick(waitTick, this, TICKS - 1);',
     'waitTick(this, 0);',
     H1_UNREAD,
   ],
   [
     'h1: the rest of a body that nobody reads stays unread',
-    'src/node-internals.ts',
+    'src/http-internals.ts',
     '!this.complete || this.readableLength > 0 || ',
     '',
     H1_UNREAD,
@@ -328,7 +328,7 @@ const MUTANTS = [
   ],
   [
     'h1: the parser stops before the end of a request',
-    'src/node-internals.ts',
+    'src/http-internals.ts',
     'parser?.execute(NOTHING);',
     '',
     H1_BACKLOG,

@@ -9,10 +9,10 @@ import { claimSocket, connectionOfSocket, type LiveConnection, type Protocol } f
 import { Alarm, now } from './core/timing.js';
 import type { Forwarding } from './forward.js';
 import { h1ConnectionOf } from './h1/connection.js';
-import { underTls } from './node-internals.js';
 import { type ServerSettings, tlsMaterialError } from './options.js';
 import { overrideRemoteEnd, readProxyHeader } from './proxy-header.js';
 import { sniffProtocol } from './sniff.js';
+import { underTls } from './socket-internals.js';
 
 /** A connection whose protocol is known. */
 export type Begin = (connection: LiveConnection, socket: Socket, protocol: Protocol) => void;

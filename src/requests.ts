@@ -10,7 +10,7 @@ import type { Duplex } from 'node:stream';
 import type { LiveConnection } from './core/connection.js';
 import { REQUEST_RESOURCE, type RequestEvent, type RequestHost, type StreamHost } from './core/host.js';
 import { beginHandling, endHandling } from './core/self-wait.js';
-import { isSilenced } from './node-internals.js';
+import { isSilenced } from './http-internals.js';
 
 /**
  * Whether what is entered into an AsyncLocalStorage within a resource is there when the resource is entered again: up to

@@ -18,10 +18,10 @@ import {
   keepsAlive,
   type ParsedSocket,
   parsedSocketsOf,
-  rawSocketOf,
   sessionsOf,
   socketUnder,
-} from '../node-internals.js';
+} from '../http-internals.js';
+import { rawSocketOf } from '../socket-internals.js';
 import { type AdoptableServer, isTls } from './options.js';
 
 /** As on lastcall's own server: ms without a byte until TCP asks whether the peer is still there. */

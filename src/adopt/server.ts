@@ -13,7 +13,7 @@ import type { DrainSummary } from '../core/report.js';
 import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drain, drainSettings } from '../core/shutdown.js';
 import { Alarm, now } from '../core/timing.js';
 import { drainInWaves, WAVE_OPTIONS, waveSettings } from '../core/waves.js';
-import { allowHalfOpenRequests } from '../node-internals.js';
+import { allowHalfOpenRequests } from '../http-internals.js';
 import type { DrainManyOptions } from '../server.js';
 import { ALL, type ShutdownOptions, type ShutdownSettings, Stop, shutdownSettings } from '../stop.js';
 import { type Emit, OwnApplication } from './application.js';

@@ -4,7 +4,7 @@
  */
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { endedInOrder, resetAndDestroy } from '../node-internals.js';
+import { endedInOrder, resetAndDestroy } from '../socket-internals.js';
 import { Authorities } from './authorities.js';
 import type { DrainTerms, Driver } from './driver.js';
 import type { Limit, LimitCounts } from './limits.js';

@@ -12,7 +12,7 @@ import {
   responseClassOf,
   responseOn,
   useResponseClass,
-} from '../node-internals.js';
+} from '../http-internals.js';
 import { H1Connection, type H1Context, h1ConnectionOf } from './connection.js';
 
 /** For each class of responses the one that reports; those report already that stand for themselves. */

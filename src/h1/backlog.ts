@@ -4,7 +4,7 @@
  * to the socket. Tells when reading goes on.
  */
 import { Socket } from 'node:net';
-import { feedByData, isHeldBack, keepReporting, pauseParserWhile, resumeParser, unparsed } from '../node-internals.js';
+import { feedByData, isHeldBack, keepReporting, pauseParserWhile, resumeParser, unparsed } from '../http-internals.js';
 
 /** Who waits for what isn't read at the moment. */
 export interface Reader {

@@ -16,16 +16,8 @@ import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { LingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
-import {
-  advertiseKeepAlive,
-  bytesTaken,
-  cutBody,
-  discardBody,
-  onMessageBegin,
-  type ResetWatcher,
-  sendHead,
-  watchForReset,
-} from '../node-internals.js';
+import { advertiseKeepAlive, cutBody, discardBody, onMessageBegin, sendHead } from '../http-internals.js';
+import { bytesTaken, type ResetWatcher, watchForReset } from '../socket-internals.js';
 import { Backlog, type Reader } from './backlog.js';
 import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exchange.js';
 import { IdleTime } from './idle.js';

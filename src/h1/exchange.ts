@@ -15,7 +15,7 @@ import {
   sentContinue,
   silence,
   storeHeader,
-} from '../node-internals.js';
+} from '../http-internals.js';
 import { storeHeaderWithClose } from './mark.js';
 
 /** Who follows the exchanges of a connection. */

@@ -3,7 +3,7 @@
  * `Connection: keep-alive` is overruled, its other connection options stay (RFC 9110 §7.6.1).
  */
 import type { ServerResponse } from 'node:http';
-import { formattedHead, rawHeaderNames, replaceHead, storeHeader } from '../node-internals.js';
+import { formattedHead, rawHeaderNames, replaceHead, storeHeader } from '../http-internals.js';
 
 /** Formats a head that says `Connection: close`. */
 export function storeHeaderWithClose(res: ServerResponse, firstLine: string, headers: unknown): void {

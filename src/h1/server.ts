@@ -5,7 +5,7 @@
 import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { LiveConnection } from '../core/connection.js';
-import { allowHalfOpenRequests, UnreadRequest } from '../node-internals.js';
+import { allowHalfOpenRequests, UnreadRequest } from '../http-internals.js';
 import { H1Connection, type H1Context, h1ConnectionOf } from './connection.js';
 import type { H1Settings } from './options.js';
 

@@ -9,7 +9,7 @@ import { claimSocket, connectionOfSocket, type LiveConnection } from '../core/co
 import type { DrainTerms, Driver } from '../core/driver.js';
 import { lingeringClose } from '../core/linger.js';
 import { now } from '../core/timing.js';
-import { streamsOf } from '../node-internals.js';
+import { streamsOf } from '../http-internals.js';
 
 interface OpenStream {
   readonly method: string;

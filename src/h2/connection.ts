@@ -11,7 +11,7 @@ import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { lingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
-import { type ResetWatcher, watchForReset } from '../node-internals.js';
+import { type ResetWatcher, watchForReset } from '../socket-internals.js';
 import { Deadlines, type Timed } from './deadlines.js';
 import { H2Drain } from './drain.js';
 import { ErrorCode, H2Error } from './errors.js';

@@ -6,7 +6,7 @@
 import type { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
 import type { LiveConnection } from '../core/connection.js';
-import { endUnnoticed, hasNoListeners } from '../node-internals.js';
+import { endUnnoticed, hasNoListeners } from '../http-internals.js';
 import { copyOf } from './copy.js';
 import { Crumbs } from './crumbs.js';
 import { ErrorCode } from './errors.js';

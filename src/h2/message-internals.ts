@@ -4,6 +4,7 @@
  */
 import { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { Needs, symbolOf } from '../node-needs.js';
 
 /** Fields set on a response: the name in lower case, and the name as it was given with its value. */
 export type OutHeaders = Record<string, [name: string, value: HeaderValue]>;
@@ -42,20 +43,12 @@ export interface RequestInternals {
   readonly _readableState: { readonly ended: boolean; readonly resumeScheduled: boolean };
 }
 
-const missing: string[] = [];
-
-function need(present: boolean, name: string): void {
-  if (!present) missing.push(name);
-}
+const { need, check } = new Needs();
 
 const sampleRequest = new IncomingMessage(undefined as unknown as Socket);
 sampleRequest.httpVersionMajor = 1;
 sampleRequest.httpVersionMinor = 1;
 const sampleResponse = new ServerResponse(sampleRequest);
-
-function symbolOf(object: object, description: string): symbol | undefined {
-  return Object.getOwnPropertySymbols(object).find((symbol) => symbol.description === description);
-}
 
 function needSymbol(description: string): symbol {
   const symbol = symbolOf(sampleResponse, description);
@@ -100,8 +93,4 @@ for (const name of ['ended', 'resumeScheduled']) {
   need(name in (sampleRequest as unknown as RequestInternals)._readableState, `ReadableState.${name}`);
 }
 
-if (missing.length > 0) {
-  throw Object.assign(new Error(`lastcall can't run on Node ${process.version}: it lacks ${missing.join(', ')}`), {
-    code: 'ERR_LASTCALL_NODE',
-  });
-}
+check();

@@ -5,7 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import { now } from '../core/timing.js';
-import { readInto } from '../node-internals.js';
+import { readInto } from '../socket-internals.js';
 import type { Pace } from './receive.js';
 
 /** As much as Node reads at once. */

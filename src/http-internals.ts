@@ -1,13 +1,13 @@
 /**
- * Every undocumented member of Node that lastcall touches, each behind a typed function, and all of them probed once
- * when this module loads: on a Node where one is missing there is one clear error instead of a lost request.
+ * Every undocumented member of node:http and node:http2 that lastcall touches, each behind a typed function, and all of
+ * them probed once when this module loads. Those of sockets are socket-internals.ts's.
  */
 import type { EventEmitter } from 'node:events';
 import { createServer, IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http';
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
-import { type Server as NetServer, Socket } from 'node:net';
+import type { Server as NetServer, Socket } from 'node:net';
 import { Duplex } from 'node:stream';
-import { TLSSocket } from 'node:tls';
+import { Needs, symbolOf } from './node-needs.js';
 
 interface HttpParser {
   readonly constructor: { readonly kOnMessageBegin?: unknown };
@@ -22,21 +22,9 @@ interface HttpParser {
 /** Takes a request whose head is complete, and tells the parser how to go on: 0 for as usual. */
 type OnIncoming = (req: IncomingMessage, keepAlive: boolean) => number;
 
-/** An object around something that reads and writes: libuv's own, or JavaScript's that Node reads like one of those. */
-type SocketHandle = {
-  readonly bytesWritten?: unknown;
-  readonly writeQueueSize?: unknown;
-  readonly reset?: unknown;
-  readonly useUserBuffer?: (buffer: Buffer) => void;
-  readonly getpeername?: (out: object) => number;
-  readonly _parentWrap?: Socket & { readonly stream?: Socket };
-};
-
 type SocketInternals = {
   parser?: HttpParser | null;
-  _parent?: Socket | null;
   _httpMessage?: ServerResponse | null;
-  _handle?: SocketHandle | null;
   _paused?: boolean;
 };
 type ServerInternals = { httpAllowHalfOpen?: boolean; keepAlive?: boolean };
@@ -66,134 +54,6 @@ type ResponseInternals = {
 
 /** Formats a response head; every way to write one ends here. */
 export type StoreHeader = (this: ServerResponse, firstLine: string, headers: unknown) => void;
-
-/** The TCP socket under a TLS socket. */
-export function rawSocketOf(socket: TLSSocket): Socket | undefined {
-  return (socket as unknown as SocketInternals)._parent ?? undefined;
-}
-
-/** What a TLS socket was made of: the TCP socket, or a duplex, around which Node has put a socket of its own. */
-export function underTls(socket: TLSSocket): Socket | undefined {
-  const { _parent, _handle } = socket as unknown as SocketInternals;
-  return _parent ?? _handle?._parentWrap?.stream;
-}
-
-/**
- * Bytes of a connection that the kernel has taken so far. A single large write counts as it goes out; without the
- * handle's own numbers it would count when it is complete.
- */
-export function bytesTaken(socket: Socket): number {
-  const raw = (socket as unknown as SocketInternals)._parent ?? socket;
-  const { bytesWritten, writeQueueSize } = (raw as unknown as SocketInternals)._handle ?? {};
-  if (typeof bytesWritten === 'number' && typeof writeQueueSize === 'number') return bytesWritten - writeQueueSize;
-  return raw.bytesWritten - raw.writableLength;
-}
-
-type Destroy = (this: Socket, error: Error | null, callback: (error?: Error | null) => void) => void;
-type WriteQueue = { readonly bufferedRequestCount: number };
-
-/** Who wants to know how a connection ended that its peer has reset. */
-export interface ResetWatcher {
-  /** @param isTaken whether the kernel had taken all that was written */
-  peerReset(isTaken: boolean): void;
-}
-
-const destroy: Destroy = Socket.prototype._destroy;
-
-/** Of a socket that may be reset. */
-interface Watched {
-  /** What is written to: itself, or TLS over it. */
-  readonly socket: Socket;
-  readonly watcher: ResetWatcher;
-  /** Bytes that had been written to the socket, and by the kernel's count, when watching began. */
-  readonly written: number;
-  readonly sent: number;
-}
-
-const kReset = Symbol('lastcall.reset');
-type WatchedSocket = Socket & { [kReset]?: Watched };
-
-/**
- * Tells of the peer's reset while there is a handle to ask. A client that resets as soon as it has its answer (HAProxy,
- * over TLS) is faster than word of the write, which Node then fails.
- *
- * @param socket what is written to, TLS or not. Either layer may be the first to notice; `_destroy` is where Node lets go
- *   of its handle
- */
-export function watchForReset(socket: Socket, watcher: ResetWatcher): void {
-  const { _parent } = socket as unknown as SocketInternals;
-  const sent = (_parent as unknown as SocketInternals | undefined)?._handle?.bytesWritten;
-  const reset = { socket, watcher, written: socket.bytesWritten, sent: Number(sent ?? 0) };
-  for (const layer of [socket, _parent]) {
-    // A duplex that isn't Node's own socket has no kernel to ask, and an end of its own.
-    if (layer?._destroy !== destroy) continue;
-    (layer as WatchedSocket)[kReset] = reset;
-    layer._destroy = destroyWatched;
-  }
-}
-
-function destroyWatched(this: WatchedSocket, ...args: Parameters<Destroy>): void {
-  const { code, syscall } = (args[0] ?? {}) as NodeJS.ErrnoException;
-  const reset = this[kReset];
-  if (reset !== undefined && (code === 'ECONNRESET' || code === 'EPIPE')) {
-    // What is written under TLS by hand is nothing; else the write that fails has not been taken.
-    const failed = syscall === 'write' && this === reset.socket;
-    reset.watcher.peerReset(!failed && isTaken(reset));
-  }
-  destroy.apply(this, args);
-}
-
-function isTaken({ socket, written, sent }: Watched): boolean {
-  const raw = (socket as unknown as SocketInternals)._parent ?? socket;
-  const { writeQueueSize, bytesWritten } = (raw as unknown as SocketInternals)._handle ?? {};
-  const { _writableState } = socket as unknown as { readonly _writableState: WriteQueue };
-  if (writeQueueSize !== 0 || _writableState.bufferedRequestCount !== 0) return false;
-  // What TLS holds back behind a write of its own stays there when that fails.
-  return raw === socket || Number(bytesWritten) - sent >= socket.bytesWritten - written;
-}
-
-/**
- * Whether a peer that has ended did so by FIN: after a RST Linux doesn't know it any more. `false` where the kernel can't be
- * asked, or may answer otherwise.
- */
-export function endedInOrder(socket: Socket): boolean {
-  const { getpeername, writeQueueSize } = (socket as unknown as SocketInternals)._handle ?? {};
-  if (process.platform !== 'linux' || typeof getpeername !== 'function' || writeQueueSize !== 0) return false;
-  return getpeername.call((socket as unknown as SocketInternals)._handle, {}) === 0;
-}
-
-/** Closes a socket with a RST. A Unix socket or a mere duplex has none, and for the first Node throws: they just close. */
-export function resetAndDestroy(socket: Socket): void {
-  const { _handle } = socket as unknown as SocketInternals;
-  const resets = typeof socket.resetAndDestroy === 'function' && (!_handle || typeof _handle.reset === 'function');
-  if (resets) socket.resetAndDestroy();
-  else socket.destroy();
-}
-
-/** Whether nothing but the kernel gives a socket its bytes, in turns of the event loop of their own. */
-function isFedByKernel(socket: Socket): boolean {
-  const { _handle } = socket as unknown as SocketInternals;
-  const under = _handle?._parentWrap;
-  if (under === undefined || under === null) return Boolean(_handle);
-  return under.stream === undefined && isFedByKernel(under);
-}
-
-const UNCONNECTED = new Socket();
-const kBuffer = symbolOf(UNCONNECTED, 'kBuffer');
-const kBufferCallback = symbolOf(UNCONNECTED, 'kBufferCb');
-
-/**
- * Has a socket read into a buffer, as net.connect()'s option `onread` has a client's: what comes from now on doesn't come
- * as 'data'. Many sockets may share the buffer, as what was read is there only while `onRead` is called. Nothing changes
- * for a mere duplex: it may be written to, and read, while somebody still looks at what another has read.
- */
-export function readInto(socket: Socket, buffer: Buffer, onRead: (size: number) => void): void {
-  const { _handle } = socket as unknown as SocketInternals;
-  if (kBuffer === undefined || kBufferCallback === undefined || !isFedByKernel(socket)) return;
-  if (typeof _handle?.useUserBuffer !== 'function') return;
-  _handle.useUserBuffer(buffer);
-  Object.assign(socket, { [kBuffer]: buffer, [kBufferCallback]: onRead });
-}
 
 /** Lets a client that half-closes get its answers all the same. */
 export function allowHalfOpenRequests(server: NetServer): void {
@@ -493,20 +353,12 @@ export function socketUnder(session: ServerHttp2Session): Socket {
   return session.socket.off('close', swallow);
 }
 
-function symbolOf(thing: object, description: string): symbol | undefined {
-  return Object.getOwnPropertySymbols(thing).find((symbol) => symbol.description === description);
-}
-
 function member<T>(thing: object, key: symbol | undefined): T | undefined {
   return key === undefined ? undefined : (thing as Record<symbol, T | undefined>)[key];
 }
 
-/** Names what this Node lacks; empty on one that lastcall can run on. */
-function missingInternals(): string[] {
-  const missing: string[] = [];
-  const need = (present: boolean, name: string): void => {
-    if (!present) missing.push(name);
-  };
+function probe(): void {
+  const { need, check } = new Needs();
   const server = createServer((req, res) => {
     need(responseOn(req.socket) === res, 'Socket._httpMessage');
     need(typeof (req as unknown as RequestInternals)._dump === 'function', 'IncomingMessage._dump');
@@ -580,23 +432,7 @@ function missingInternals(): string[] {
   need(wire.listeners('error').includes(onSocketError as () => void), "http.Server's listener of a socket's errors");
   wire.destroy();
   server.close();
-  const duplex = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
-  const tlsSocket = new TLSSocket(duplex as Socket, { isServer: true });
-  need((tlsSocket as unknown as SocketInternals)._parent !== undefined, 'TLSSocket._parent');
-  need(kBuffer !== undefined && kBufferCallback !== undefined, "net.Socket's buffer of its own");
-  const { _handle } = tlsSocket as unknown as SocketInternals;
-  need(typeof _handle?.useUserBuffer === 'function', 'TLSSocket._handle.useUserBuffer');
-  need((underTls(tlsSocket) as Duplex | undefined) === duplex, 'TLSSocket._handle._parentWrap.stream');
-  need(tlsSocket._destroy === destroy, "TLSSocket._destroy, net.Socket's own");
-  const { _writableState } = tlsSocket as unknown as { readonly _writableState: WriteQueue };
-  need(_writableState.bufferedRequestCount === 0, 'Writable._writableState.bufferedRequestCount');
-  tlsSocket.destroy();
-  return missing;
+  check();
 }
 
-const missing = missingInternals();
-if (missing.length > 0) {
-  throw Object.assign(new Error(`lastcall can't run on Node ${process.version}: it lacks ${missing.join(', ')}`), {
-    code: 'ERR_LASTCALL_NODE',
-  });
-}
+probe();
