@@ -300,8 +300,8 @@ const MUTANTS = [
   [
     'h1: a request ends unnoticed before those who hear of its answer can listen to it',
     'src/http-internals.ts',
-    'process.nextTick(waitTick, this, TICKS - 1);',
-    'waitTick(this, 0);',
+    'if (answered.push(this) === 1) void SETTLED.then(endAnswered);',
+    'endAlone(this);',
     H1_UNREAD,
   ],
   [

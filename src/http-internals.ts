@@ -159,9 +159,6 @@ export function endUnnoticed(req: IncomingMessage): void {
 /** Whether Node has a request flow that was received in full, to end it: up to Node 25. */
 const FLOWS_FIRST = Number.parseInt(process.versions.node, 10) < 26;
 
-/** After so many ticks such a request has ended in Node. */
-const TICKS = 4;
-
 /**
  * A request of node:http that was received in full and that nobody reads or listens to ends by itself, soon after its
  * answer: Node has it flow first, for nobody.
@@ -176,16 +173,23 @@ export class UnreadRequest extends IncomingMessage {
       return;
     }
     internals._dumped = true;
-    // Whoever hears that the answer is out, or closed, may listen to the request then, or in a tick of its own.
-    process.nextTick(waitTick, this, TICKS - 1);
+    // Whoever hears that the answer is out, or closed, may listen to the request then, or in ticks that follow: all of
+    // them come before what a promise does.
+    if (answered.push(this) === 1) void SETTLED.then(endAnswered);
   }
 }
 
 const { _dump: dump } = IncomingMessage.prototype as unknown as Required<RequestInternals>;
 
-function waitTick(req: UnreadRequest, more: number): void {
-  if (more > 0) process.nextTick(waitTick, req, more - 1);
-  else endAlone(req);
+const SETTLED = Promise.resolve();
+
+/** Those that nobody listened to when their answer was out. */
+let answered: UnreadRequest[] = [];
+
+function endAnswered(): void {
+  const requests = answered;
+  answered = [];
+  for (const req of requests) endAlone(req);
 }
 
 function endAlone(req: UnreadRequest): void {
