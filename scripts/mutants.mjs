@@ -117,6 +117,13 @@ const MUTANTS = [
     tests('test/server/reset-behind-answer.test.ts'),
   ],
   [
+    'all that waits for a turn is done in one',
+    'src/core/turns.ts',
+    'while (next < all.length && now() < until);',
+    'while (next < all.length);',
+    tests('test/server/many-bursts.test.ts'),
+  ],
+  [
     'a turn writes as much of large answers as the kernel takes',
     'src/core/large-writes.ts',
     'return left > 0;',

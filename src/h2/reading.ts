@@ -5,6 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import { now } from '../core/timing.js';
+import { inLaterTurn } from '../core/turns.js';
 import { readInto } from '../socket-internals.js';
 import type { Pace } from './receive.js';
 
@@ -37,6 +38,7 @@ export class Reading implements Pace {
   /** What was received and is not read yet, in order. */
   #rest: Buffer | undefined;
   #turnComes = false;
+  #waitsForTurn = false;
   /** ms of this turn that reading has taken, over TLS record by record, as far as it was looked at, */
   #used = 0;
   /** and when that was, on the `now()` clock. */
@@ -81,7 +83,7 @@ export class Reading implements Pace {
     this.#used += at - this.#lookedAt;
     this.#lookedAt = at;
     if (this.#used < SLICE / 2) return false;
-    this.#nextTurn();
+    this.#startAnew();
     return this.#used >= SLICE;
   }
 
@@ -104,7 +106,7 @@ export class Reading implements Pace {
     if (!this.#paused) return;
     this.#paused = false;
     if (this.#rest === undefined) this.#socket.resume();
-    else this.#nextTurn();
+    else this.#readLater();
   }
 
   /** What is received is of no use any more: the reader takes it all. */
@@ -125,15 +127,25 @@ export class Reading implements Pace {
     const rest = bytes.subarray(read, end);
     this.#rest = before === undefined ? Buffer.from(rest) : Buffer.concat([before, rest]);
     this.#socket.pause();
-    this.#nextTurn();
+    this.#readLater();
   }
 
-  /** First the others' turn; in the next, reading goes on where it stopped. */
-  #nextTurn(): void {
+  /** In the next turn, time is counted from 0. */
+  #startAnew(): void {
     if (this.#turnComes) return;
     this.#turnComes = true;
     setImmediate(() => {
       this.#turnComes = false;
+      this.#used = 0;
+    });
+  }
+
+  /** First the others' turn; in a later one, reading goes on where it stopped. */
+  #readLater(): void {
+    if (this.#waitsForTurn) return;
+    this.#waitsForTurn = true;
+    inLaterTurn(() => {
+      this.#waitsForTurn = false;
       this.#used = 0;
       this.#readOn();
     });
@@ -146,7 +158,7 @@ export class Reading implements Pace {
     const read = this.#reader.received(rest, rest.length);
     if (read < rest.length) {
       this.#rest = rest.subarray(read);
-      this.#nextTurn();
+      this.#readLater();
     } else if (this.#ended) this.#reader.peerEnded();
     else this.#socket.resume();
   }
