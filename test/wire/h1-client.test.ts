@@ -39,6 +39,8 @@ describe('raw HTTP/1.1 client', () => {
             else if (write === 'RST') socket.resetAndDestroy();
             else socket.write(write, 'latin1');
             await new Promise((next) => setTimeout(next, 3));
+            // After a stall timers come first: the client, who is of this process, reads before the next.
+            for (let turn = 0; turn < 2; turn += 1) await new Promise((next) => setImmediate(next));
           }
         });
       }),
@@ -60,7 +62,7 @@ describe('raw HTTP/1.1 client', () => {
     expect(response.status).to.equal(200);
     expect(response.text).to.equal('hello world');
     expect(response.trailers).to.deep.equal([['Digest', 'x']]);
-  }).timeout(5_000);
+  });
 
   it('reads pipelined responses of every framing out of one piece', async () => {
     const port = await scripted(
@@ -140,14 +142,14 @@ describe('raw HTTP/1.1 client', () => {
   });
 
   it('resets over TLS, and the server sees ECONNRESET', async () => {
-    const server = createHttpsServer(await certificate());
+    const server = createHttpsServer(await certificate(), (_req, res) => res.end());
     const seen = new Promise<NodeJS.ErrnoException>((resolve) => {
       server.on('clientError', resolve);
       server.on('secureConnection', (socket) => socket.on('error', resolve));
     });
     const client = await connect(await listen(server), true);
-    client.write('GET / HTTP/1.1\r\n');
-    await new Promise((next) => setTimeout(next, 20));
+    // Behind an answer nothing is left to be read together with the reset.
+    await client.fetch();
     client.reset();
     expect((await seen).code).to.equal('ECONNRESET');
   });
@@ -240,7 +242,7 @@ describe('raw HTTP/1.1 client', () => {
         honourHint: true,
       });
       expect(result).to.include({ sent: 1, answered: 1, unserved: 0, stoppedBy: 'hint' });
-      expect(performance.now() - startedAt).to.be.within(900, 3_000);
+      expect(performance.now() - startedAt).to.be.at.least(900);
     });
 
     it('stops thinking when it is told to stop', async () => {

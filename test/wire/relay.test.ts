@@ -44,14 +44,16 @@ describe('relay', () => {
     });
     const socket = await client(relay);
     const times: number[] = [];
-    for (let i = 0; i < 5; i += 1) {
+    const quickest = (): number => Math.min(...times);
+    // A machine that stalls is late now and then, not each time.
+    for (let i = 0; i < 5 || (i < 60 && quickest() >= 60); i += 1) {
       const sentAt = performance.now();
       socket.write('x');
       await once(socket, 'data');
       times.push(performance.now() - sentAt);
     }
-    expect(Math.min(...times)).to.be.at.least(40);
-    expect(Math.min(...times)).to.be.below(60);
+    expect(quickest()).to.be.at.least(40);
+    expect(quickest()).to.be.below(60);
   });
 
   it('keeps the order and every byte of a burst, also when the delay is lowered meanwhile', async () => {
@@ -105,35 +107,65 @@ describe('relay', () => {
     expect(relay.resets).to.deep.equal({ 'to-server': 0, 'to-client': 0 });
   });
 
-  it('passes a reset by the server on, after the bytes before it', async () => {
+  // Read together with bytes, a reset looks like a FIN: whoever resets waits until they have been read.
+  it('passes a reset by the server on', async () => {
+    let server: Socket | undefined;
     const relay = await through(
       await serve((socket) => {
-        // Read together with bytes, a reset looks like a FIN: the relay polls in between.
-        const reset = (): void => void socket.resetAndDestroy();
-        socket.write('last words', () => setTimeout(() => setImmediate(() => setImmediate(reset)), 5));
+        server = socket;
+        socket.write('last words');
       }),
       { delayMs: 10 },
     );
     const socket = await client(relay);
-    let text = '';
-    socket.on('data', (bytes) => {
-      text += bytes.toString();
-    });
-    const [error] = (await once(socket, 'error').catch((cause: unknown) => [cause])) as [NodeJS.ErrnoException];
+    const [bytes] = await once(socket, 'data');
+    expect(String(bytes)).to.equal('last words');
+    server?.resetAndDestroy();
+    const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException];
     expect(error.code).to.equal('ECONNRESET');
-    expect(text).to.equal('last words');
     expect(relay.resets['to-client']).to.equal(1);
   });
 
+  it('passes a reset on after the bytes before it, as late as those', async () => {
+    let server: Socket | undefined;
+    const events: RelayEvent[] = [];
+    const passed = deferred<void>();
+    const relay = await through(
+      await serve((socket) => {
+        server = socket;
+        socket.write('last words');
+      }),
+      {
+        delayMs: 10,
+        onEvent: (event) => {
+          events.push(event);
+          if (event.side === 'in' && event.kind === 'data') setImmediate(() => server?.resetAndDestroy());
+          if (event.side === 'out' && event.kind === 'reset') passed.resolve();
+        },
+      },
+    );
+    const socket = await client(relay);
+    socket.on('error', () => {}).resume();
+    await passed.promise;
+    const of = (kind: RelayEvent['kind']): RelayEvent[] => events.filter((event) => event.kind === kind);
+    expect(
+      [...of('data'), ...of('reset')].map(({ direction, side, kind }) => `${direction} ${side} ${kind}`),
+    ).to.deep.equal(['to-client in data', 'to-client out data', 'to-client in reset', 'to-client out reset']);
+    expect(events.at(-1)?.kind).to.equal('reset');
+    for (const [came, left] of [of('data'), of('reset')]) {
+      expect((left?.at ?? 0) - (came?.at ?? 0)).to.be.at.least(10);
+    }
+  });
+
   it('passes a reset by the client on', async () => {
-    const seen = new Promise<NodeJS.ErrnoException>((resolve) => {
-      serve((socket) => socket.on('error', resolve).on('data', () => {})).then(async (port) => {
-        const socket = await client(await through(port, { delayMs: 5 }));
-        socket.write('hello');
-        setTimeout(() => socket.resetAndDestroy(), 20);
-      });
-    });
-    expect((await seen).code).to.equal('ECONNRESET');
+    const read = deferred<void>();
+    const seen = deferred<NodeJS.ErrnoException>();
+    const port = await serve((socket) => socket.on('error', seen.resolve).on('data', () => read.resolve()));
+    const socket = await client(await through(port, { delayMs: 5 }));
+    socket.write('hello');
+    await read.promise;
+    socket.resetAndDestroy();
+    expect((await seen.promise).code).to.equal('ECONNRESET');
   });
 
   it('notices that bytes sent after the server closed were answered with a reset', async () => {
@@ -166,15 +198,21 @@ describe('relay', () => {
 
   it('limits the rate', async () => {
     const relay = await through(await serve((socket) => socket.end(Buffer.alloc(50_000))), { bytesPerSecond: 500_000 });
-    const startedAt = performance.now();
-    const socket = await client(relay);
-    let size = 0;
-    socket.on('data', (bytes) => {
-      size += bytes.length;
-    });
-    await once(socket, 'end');
-    expect(size).to.equal(50_000);
-    expect(performance.now() - startedAt).to.be.within(95, 400);
+    const times: number[] = [];
+    const quickest = (): number => Math.min(...times);
+    // A machine that stalls is late now and then, not each time.
+    while (times.length === 0 || (times.length < 20 && quickest() > 400)) {
+      const startedAt = performance.now();
+      const socket = await client(relay);
+      let size = 0;
+      socket.on('data', (bytes) => {
+        size += bytes.length;
+      });
+      await once(socket, 'end');
+      expect(size).to.equal(50_000);
+      times.push(performance.now() - startedAt);
+    }
+    expect(quickest()).to.be.within(95, 400);
   });
 
   it('stops reading when the receiver does not read, and loses nothing', async () => {
@@ -188,8 +226,13 @@ describe('relay', () => {
     );
     const socket = await client(relay);
     socket.pause();
-    await new Promise((next) => setTimeout(next, 100));
-    expect(server?.writableLength).to.be.above(0);
+    // Until nothing moves any more.
+    let before: number | undefined;
+    for (let still = 0; still < 20; still = server?.writableLength === before ? still + 1 : 0) {
+      before = server?.writableLength ?? Number.NaN;
+      await new Promise((next) => setTimeout(next, 5));
+    }
+    expect(before).to.be.above(0);
     let size = 0;
     socket.on('data', (bytes) => {
       size += bytes.length;
@@ -209,15 +252,13 @@ describe('relay', () => {
     socket.on('data', () => {});
     socket.write('ping!');
     await once(socket, 'end');
-    const told = events.map((event) => `${event.direction} ${event.side} ${event.kind} ${event.bytes}`);
-    expect(told).to.deep.equal([
-      'to-server in data 5',
-      'to-server out data 5',
-      'to-client in data 4',
-      'to-client in fin 0',
-      'to-client out data 4',
-      'to-client out fin 0',
-    ]);
+    // What leaves may do so before the next has come.
+    const told = (side: RelayEvent['side']): string[] =>
+      events
+        .filter((event) => event.side === side)
+        .map(({ direction, kind, bytes }) => `${direction} ${kind} ${bytes}`);
+    for (const side of ['in', 'out'] as const)
+      expect(told(side)).to.deep.equal(['to-server data 5', 'to-client data 4', 'to-client fin 0']);
     const [first, second] = events;
     expect((second?.at ?? 0) - (first?.at ?? 0)).to.be.at.least(8);
   });
@@ -235,3 +276,11 @@ describe('relay', () => {
     expect(relay.byClientPort(socket.localPort ?? 0)?.serverSidePort).to.equal(seen);
   });
 });
+
+function deferred<T>(): { readonly promise: Promise<T>; readonly resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => {};
+  const promise = new Promise<T>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}
