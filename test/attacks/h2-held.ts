@@ -12,9 +12,13 @@ const STREAMS = 100;
 const MAX_WINDOW = 2 ** 31 - 1;
 /** Between two octets of whoever dribbles, in ms. */
 const DRIBBLE = 100;
+/** Of whoever dribbles on all streams at once: a limit that runs out in a stall finds the next octets there. */
+const DRIBBLE_ON_ALL = 400;
 
 /** What the runs set in place of 10 and 60 seconds, in ms. */
 const LIMIT = 800;
+/** Whoever stays beyond a limit stays until it has run out on a busy machine, too. */
+const LONG_BEYOND = 5_000;
 const TIMES = { prefaceTimeout: LIMIT, headersTimeout: LIMIT, bodyTimeout: LIMIT, sendTimeout: LIMIT };
 
 function each(make: (id: number) => Buffer): Buffer {
@@ -27,11 +31,12 @@ async function hold(
   options: H2PeerOptions,
   begin: Buffer,
   dribble?: (n: number) => Buffer,
+  every = DRIBBLE,
 ): Promise<Outcome> {
   const peer = await H2Peer.open(target, options);
   let going = await peer.write(begin);
   for (let n = 0; going; n++) {
-    await peer.idle(DRIBBLE);
+    await peer.idle(every);
     going = !peer.over && (dribble === undefined || (await peer.write(dribble(n))));
   }
   return peer.outcome();
@@ -52,6 +57,7 @@ export const H2_HELD: readonly Attack[] = [
     sees: 'has each stream reset with CANCEL after sendTimeout; the connection stays',
     ends: /^RST_STREAM CANCEL, open$/,
     limits: ['sendTimeout'],
+    holds: LONG_BEYOND,
     server: { h2: TIMES },
     connections: 10,
     run: (target) => hold(target, { settings: [[Setting.INITIAL_WINDOW_SIZE, 0]] }, largeAnswers),
@@ -65,8 +71,12 @@ export const H2_HELD: readonly Attack[] = [
     server: { h2: TIMES },
     connections: 10,
     run: (target) =>
-      hold(target, { settings: [[Setting.INITIAL_WINDOW_SIZE, 0]] }, largeAnswers, (n) =>
-        Buffer.concat(Array.from({ length: 25 }, (_, i) => windowUpdate(streamId((n * 25 + i) % STREAMS), 1))),
+      hold(
+        target,
+        { settings: [[Setting.INITIAL_WINDOW_SIZE, 0]] },
+        largeAnswers,
+        () => each((id) => windowUpdate(id, 1)),
+        DRIBBLE_ON_ALL,
       ),
   },
   {
@@ -179,7 +189,8 @@ export const H2_HELD: readonly Attack[] = [
         target,
         {},
         each((id) => post(id)),
-        (n) => Buffer.concat(Array.from({ length: 25 }, (_, i) => data(streamId((n * 25 + i) % STREAMS), 'x'))),
+        () => each((id) => data(id, 'x')),
+        DRIBBLE_ON_ALL,
       ),
   },
   {
@@ -189,6 +200,7 @@ export const H2_HELD: readonly Attack[] = [
     sees: 'has each stream reset with CANCEL after bodyTimeout; the connection stays',
     ends: /^RST_STREAM CANCEL, open$/,
     limits: ['bodyTimeout'],
+    holds: LONG_BEYOND,
     server: { h2: TIMES },
     connections: 10,
     run: (target) =>

@@ -7,7 +7,7 @@ import { certificate } from '../wire/certificate.js';
 import { cancellingProxy, type Innocence, longStream, slowReader, slowUpload } from './innocents.js';
 
 /** In place of 60 seconds, in ms. */
-const LIMIT = 700;
+const LIMIT = 1_500;
 const TIMES = { bodyTimeout: LIMIT, sendTimeout: LIMIT };
 
 describe('a client with a stream that stays open', () => {
@@ -33,10 +33,10 @@ describe('a client that looks like an attacker and is none', () => {
     await start({ h1: TIMES, h2: TIMES });
     // They take their time; all at once they take it once.
     slow = {
-      'reader h1': slowReader(port, 'h1', 12_000_000, 4_000_000),
-      'reader h2': slowReader(port, 'h2', 1_500_000, 500_000),
-      'upload h1': slowUpload(port, 'h1', 2_500, 10_000),
-      'upload h2': slowUpload(port, 'h2', 2_500, 10_000),
+      'reader h1': slowReader(port, 'h1', 24_000_000, 6_000_000),
+      'reader h2': slowReader(port, 'h2', 2_000_000, 500_000),
+      'upload h1': slowUpload(port, 'h1', 3_500, 10_000),
+      'upload h2': slowUpload(port, 'h2', 3_500, 10_000),
     };
     for (const one of Object.values(slow)) one.catch(() => {});
   });

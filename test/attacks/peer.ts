@@ -16,6 +16,10 @@ import { Transport } from '../wire/transport.js';
 import { Waiting } from '../wire/waiting.js';
 import { delay, type Outcome, type Target } from './attack.js';
 
+/** How long a refused connection may take to be closed, and the end of one to be heard behind what wasn't read, in ms. */
+const UNTIL_ENDED = 5_000;
+const UNTIL_HEARD = 2_000;
+
 export interface PeerOptions {
   readonly alpn?: string;
   /** read nothing at all (default false) */
@@ -88,11 +92,11 @@ export class AttackPeer {
 
   protected async describe(): Promise<string> {
     // After a refusal the server closes; that it does is part of the ending.
-    if (this.refused) await this.waiting.wait(() => this.transport.ending !== 'open', 700);
+    if (this.refused) await this.waiting.wait(() => this.transport.ending !== 'open', UNTIL_ENDED);
     // Whoever doesn't read doesn't hear of a reset either.
     if (this.transport.socket.isPaused()) {
       this.transport.socket.resume();
-      await this.waiting.wait(() => this.transport.ending !== 'open', 200);
+      await this.waiting.wait(() => this.transport.ending !== 'open', UNTIL_HEARD);
     }
     const { ending } = this.transport;
     return ending === 'fin' ? 'closed' : ending;
