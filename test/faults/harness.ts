@@ -303,7 +303,7 @@ export function whatIsThere(): Left {
 }
 
 /** Nothing more than before: sockets take a moment to let go of what they held. */
-export async function nothingLeft(before: Left, ms = 5_000): Promise<void> {
+export async function nothingLeft(before: Left, ms = 20_000): Promise<void> {
   const end = performance.now() + ms;
   let now = whatIsThere();
   const isMore = (): boolean =>
