@@ -79,14 +79,18 @@ for (const kind of H1_SERVERS) {
 
     it('keeps an idle connection when the keepAliveTimeout of node:http is over', async () => {
       const app = new Application();
-      const server = await h1Server(kind, app.listener);
+      const { promise: timedOut, resolve } = deferred<void>();
+      const server = await h1Server(kind, (req, res) => {
+        // Before the answer, which may be long in coming to the client.
+        if (app.handled.length === 0) req.socket.once('timeout', resolve);
+        app.listener(req, res);
+      });
       Object.assign(server, { keepAliveTimeout: 20 });
-      const { watch, port } = await servers.start(server);
+      const { port } = await servers.start(server);
       const client = await H1Client.connect({ port, tls });
       await client.fetch();
-      const [connection] = watch.connections;
-      await new Promise((resolve) => connection?.socket.once('timeout', resolve));
-      await new Promise((resolve) => setTimeout(resolve, 30));
+      await timedOut;
+      await new Promise((next) => setTimeout(next, 30));
       expect(client.ending).to.equal('open');
       expect((await client.fetch({ path: '/again' })).text).to.equal('/again');
       client.destroy();
@@ -371,7 +375,7 @@ for (const kind of H1_SERVERS) {
       client.once('end', () => client.end());
       const summary = await stopped;
       expect(summary).to.include({ connections: 1, aborted: 0 });
-      expect(summary.duration).to.be.below(3_000);
+      expect(summary.duration).to.be.below(7_000);
       client.destroy();
     });
   });

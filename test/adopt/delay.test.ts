@@ -15,7 +15,8 @@ describe('the delay of a shutdown of adopted servers', () => {
       watch.on('stopping', () => told++);
       expect(watch.ready).to.equal(true);
       const old = await H1Client.connect({ port, tls });
-      const stopped = watch.shutdown({ delay: 300 });
+      // Long enough for a stall and two handshakes.
+      const stopped = watch.shutdown({ delay: 1_500 });
       expect(watch.ready).to.equal(false);
       const young = await H1Client.connect({ port, tls });
       for (const client of [old, young]) {

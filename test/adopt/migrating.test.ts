@@ -32,11 +32,15 @@ function programs(): Program[] {
 
 const APP = `
 import { readFileSync } from 'node:fs';
+import { drainSignal } from 'lastcall';
 export const [key, cert] = ['key', 'cert'].map((name) => readFileSync(new URL(name, import.meta.url)));
 export const database = { ping: async () => true, end: async () => console.log('database ended') };
 export const deregister = (signal) => console.log('deregistered on', signal);
 export default (req, res) => {
-  if (req.url === '/slow') { console.log('slow'); setTimeout(() => res.end('slow'), 300); }
+  if (req.url === '/slow') {
+    drainSignal(req).addEventListener('abort', () => setImmediate(() => res.end('slow')));
+    console.log('slow');
+  }
   else res.end('hello');
 };
 `;
