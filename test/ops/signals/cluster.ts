@@ -4,7 +4,7 @@
 import cluster from 'node:cluster';
 import { createServer as createHttpServer, Server as HttpServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { adopt, createServer, onSignals } from '../../../src/index.js';
+import { adopt, createServer, drainSignal, onSignals } from '../../../src/index.js';
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
@@ -20,7 +20,9 @@ if (cluster.isPrimary) {
   const listener: RequestListener = (req, res) => {
     const [, what, ms] = req.url?.split('/') ?? [];
     if (what === 'leave') cluster.worker?.disconnect();
-    if (what === 'slow') setTimeout(() => res.end('slow'), Number(ms));
+    const answer = (): void => void setTimeout(() => res.end('slow'), Number(ms));
+    if (what === 'slow') answer();
+    else if (what === 'drained') drainSignal(req).addEventListener('abort', answer);
     else res.end('ok');
     say(`request ${req.url}`);
   };
@@ -29,7 +31,7 @@ if (cluster.isPrimary) {
   if (process.env.ON_SIGNALS !== 'off') {
     onSignals(server instanceof HttpServer ? adopt(server) : server, {
       timeout: Number(process.env.TIMEOUT ?? 25_000),
-      signals: { SIGTERM: { delay: 300 } },
+      signals: { SIGTERM: { delay: Number(process.env.DELAY ?? 0) } },
       onSignal: (cause, step) => say(`${cause} ${step}`),
       cleanup: (summary) => say(`cleanup, ${summary.served} served, ${(server.address() as AddressInfo | null)?.port}`),
     });

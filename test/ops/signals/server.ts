@@ -1,11 +1,11 @@
 /**
  * A process that serves and ends by signals, as its OPTIONS (JavaScript) say. It answers /slow/MS after that time,
- * anything else at once, and writes what happens to stdout.
+ * /drained/MS that long after its drain has begun, anything else at once, and writes what happens to stdout.
  */
 import { pbkdf2 } from 'node:crypto';
 import { get, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { createServer, onSignals, type Server, type SignalOptions } from '../../../src/index.js';
+import { createServer, drainSignal, onSignals, type Server, type SignalOptions } from '../../../src/index.js';
 
 const { OPTIONS = '{}', BEFORE = '', LISTEN = 'yes', LATE = '/' } = process.env;
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
@@ -13,7 +13,9 @@ const evaluate = (text: string): unknown => new Function('say', 'process', `retu
 
 const listener: RequestListener = (req, res) => {
   const [, what, ms] = req.url?.split('/') ?? [];
-  if (what === 'slow') setTimeout(() => res.end('slow'), Number(ms));
+  const answer = (): void => void setTimeout(() => res.end('slow'), Number(ms));
+  if (what === 'slow') answer();
+  else if (what === 'drained') drainSignal(req).addEventListener('abort', answer);
   else res.end('ok');
   say(`request ${req.url}`);
 };
