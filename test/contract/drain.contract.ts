@@ -113,7 +113,7 @@ export function describeDrain(implementation: Implementation): void {
         await connection.closed;
         const report = await gracefulShutdown(connection);
         expect(report).to.include({ outcome: 'drained', served: 0, aborted: 0 });
-        expect(report.duration).to.be.below(50);
+        expect(report.duration).to.be.below(1_000);
       });
 
       it('gives the same report to whoever asks again afterwards', async () => {
@@ -186,8 +186,8 @@ export function describeDrain(implementation: Implementation): void {
         const peer = await connect();
         const answered = peer.ask('/');
         peer.transport.socket.pause();
-        const drained = gracefulShutdown(await served, { timeout: 300, settle: 50, linger: 1_500 });
-        setTimeout(() => peer.transport.socket.resume(), 700);
+        const drained = gracefulShutdown(await served, { timeout: 800, settle: 50, linger: 4_000 });
+        setTimeout(() => peer.transport.socket.resume(), 1_200);
         expect((await answered).text.length).to.equal(body.length);
         expect(await drained).to.include({ outcome: 'drained' });
       });
@@ -241,14 +241,14 @@ export function describeDrain(implementation: Implementation): void {
         const first = gracefulShutdown(connection, { timeout: 20_000 });
         const second = gracefulShutdown(connection, { timeout: 50 });
         expect(await first).to.include({ outcome: 'forced', aborted: 1 });
-        expect((await second).duration).to.be.below(2_000);
+        expect((await second).duration).to.be.below(8_000);
       });
 
       it('does not get a later deadline', async () => {
         const { connection } = await busy();
         const first = gracefulShutdown(connection, { timeout: 50 });
         void gracefulShutdown(connection, { timeout: 20_000 });
-        expect((await first).duration).to.be.below(2_000);
+        expect((await first).duration).to.be.below(8_000);
       });
     });
 
@@ -279,7 +279,7 @@ export function describeDrain(implementation: Implementation): void {
         controller.abort();
         const report = await drained;
         expect(report).to.include({ outcome: 'forced', aborted: 1 });
-        expect(report.duration).to.be.below(2_000);
+        expect(report.duration).to.be.below(8_000);
       });
 
       it('is cut by a signal that was aborted before', async () => {

@@ -15,8 +15,10 @@ import { needs } from '../cli/programs.js';
 import { certificate } from '../wire/certificate.js';
 import { Random } from '../wire/random.js';
 
-/** How long each is put to the test, in ms, */
+/** How long each is put to the test at least, in ms, until there were so many requests and drains, */
 const DURATION = 2_000;
+const REQUESTS = 500;
+const DRAINS = 50;
 /** by so many clients, who think for up to so many ms, */
 const CLIENTS = 24;
 const THINKING = 15;
@@ -143,7 +145,7 @@ describe('behind a proxy', () => {
         const config = join(folder, 'config');
         await writeFile(config, proxy.config(folder, (server.address() as AddressInfo).port));
         process = spawn(proxy.program, proxy.args(config), { stdio: ['ignore', 'ignore', 'inherit'] });
-        const until = performance.now() + 5_000;
+        const until = performance.now() + 20_000;
         // HAProxy's socket is there some time before it listens.
         while (!(await listens(join(folder, 'proxy')))) {
           if (performance.now() > until || process.exitCode !== null) throw new Error(`${proxy.name} does not listen`);
@@ -166,7 +168,7 @@ describe('behind a proxy', () => {
         const until = performance.now() + DURATION;
 
         const client = async (): Promise<void> => {
-          while (performance.now() < until) {
+          while (performance.now() < until || asked < REQUESTS || reports.length < DRAINS) {
             const number = ++asked;
             const body = 'x'.repeat(random.chance(0.2) ? random.below(30_000) : 1);
             const answer = await post(agent, join(folder, 'proxy'), number, body);
@@ -191,8 +193,6 @@ describe('behind a proxy', () => {
         expect(wrong, `of ${asked} requests, ${reports.length} drains`).to.deep.equal([]);
         expect(lossy, 'reports').to.deep.equal([]);
         expect([...protocols]).to.deep.equal([proxy.protocol]);
-        expect(reports.length).to.be.above(50);
-        expect(asked).to.be.above(500);
       });
     });
   }
