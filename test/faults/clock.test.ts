@@ -3,6 +3,7 @@
  * a system clock that is set forwards and backwards by an hour.
  */
 import { expect } from 'chai';
+import type { ServerOptions } from '../../src/index.js';
 import { formatConnection } from '../../src/ops/text.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
@@ -19,12 +20,10 @@ for (const way of WAYS) {
     const stallMs = way.tls ? 1_000 : 450;
     let ground: Ground;
 
-    beforeEach(async () => {
-      ground = await Ground.open(way, { keepAlive: { advertise: 50, hold: stallMs * 0.8 } });
-    });
     afterEach(() => ground.close({ bystander: false }));
 
-    const start = async () => {
+    const start = async (options: ServerOptions = {}) => {
+      ground = await Ground.open(way, options);
       const client = await ground.connect();
       const connection = await ground.connectionOf(client.transport.localPort);
       expect((await client.fetch({ path: '/ok' })).text).to.equal('ok /ok');
@@ -101,8 +100,7 @@ for (const way of WAYS) {
     });
 
     it('as the hold of an idle connection runs out loses no request that is on its way', async () => {
-      const { client } = await start();
-      const connection = await ground.connectionOf(client.transport.localPort);
+      const { client, connection } = await start({ keepAlive: { advertise: 50, hold: stallMs * 0.8 } });
       client.request({ path: '/ok' });
       stall(stallMs);
       await until(() => answers(client) === 2, 'the answer');
