@@ -290,7 +290,7 @@ describe('raw HTTP/2 client', () => {
       // On a machine that stalls, the late stream is left out rather than sent later than it claims to be.
       for (let tries = 0; tries < 5; tries += 1) {
         received.length = 0;
-        const result = await runH2Client({ port, tls: false, exchange: echo, lateStreamMs: 3, stallTimeoutMs: 200 });
+        const result = await runH2Client({ port, tls: false, exchange: echo, lateStreamMs: 3, stallTimeoutMs: 1_500 });
         if (result.afterGoaway === 0) continue;
         expect(result).to.include({ sent: 2, answered: 0, refused: 2, unserved: 0, afterGoaway: 1 });
         expect(received).to.deep.equal([1, 3]);
