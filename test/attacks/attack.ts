@@ -64,7 +64,8 @@ const UNTIL_REFUSED = 30_000;
 
 /** For how long one connection of an attack is worth carrying out, in ms. */
 export function patience({ holds, ends }: Attack): number {
-  return holds ?? (ends.source.includes('open') ? HELD : UNTIL_REFUSED);
+  // The word: a refusal may say "streams are opened to be reset".
+  return holds ?? (/\bopen\b/.test(ends.source) ? HELD : UNTIL_REFUSED);
 }
 
 /** As fast as the socket takes it. */
