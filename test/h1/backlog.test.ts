@@ -10,7 +10,7 @@ import { expect } from 'chai';
 import { type Connection, connectionOf, type DrainReport, gracefulShutdown } from '../../src/index.js';
 import { encodeRequest, type H1Client } from '../wire/h1-client.js';
 import { Random } from '../wire/random.js';
-import { closeEverything, counters, delay, Site, TRANSPORTS, turns } from './support.js';
+import { closeEverything, counters, delay, Site, standstill, TRANSPORTS, turns, until } from './support.js';
 
 const MANY = 1_200;
 /** When a handler answers; it reads the body where it waits for its end. */
@@ -43,11 +43,6 @@ function paths(count: number): string[] {
 
 function texts(client: H1Client): string[] {
   return client.responses.map(({ text }) => text);
-}
-
-async function until(holds: () => boolean): Promise<void> {
-  for (let i = 0; i < 1_000 && !holds(); i++) await delay(5);
-  expect(holds()).to.equal(true);
 }
 
 for (const { name, tls } of TRANSPORTS) {
@@ -150,9 +145,10 @@ for (const { name, tls } of TRANSPORTS) {
       const client = await site.connectDirectly();
       pipeline(client, [{ bytes: encodeRequest({ path: '/park' }) }, ...gets(MANY)]);
       const res = await site.parked('/park');
+      const connection = await site.connection();
+      await until(() => connection.active > 64);
       await delay(50);
-      const waiting = (await site.connection()).active;
-      expect(waiting).to.be.above(64).and.below(110);
+      expect(connection.active).to.be.below(110);
       expect(site.server.limits.pipelining).to.equal(1);
       res.end('/park');
       await client.until(() => client.responses.length === MANY + 1);
@@ -227,8 +223,7 @@ for (const { name, tls } of TRANSPORTS) {
       const client = await site.connectDirectly();
       client.transport.socket.pause();
       client.request({ path: '/large' });
-      await until(() => site.handled.length > 0);
-      await delay(50);
+      await standstill(await site.connection());
       pipeline(client, gets(MANY));
       await delay(100);
       expect(site.handled.length).to.equal(1);
@@ -250,8 +245,7 @@ for (const { name, tls } of TRANSPORTS) {
       const client = await site.connectDirectly();
       client.transport.socket.pause();
       client.request({ path: '/large' });
-      await until(() => site.handled.length > 0);
-      await delay(50);
+      await standstill(await site.connection());
       const upgrade = encodeRequest({ path: '/up', headers: { connection: 'upgrade', upgrade: 'echo' } });
       pipeline(client, [...gets(1), { bytes: Buffer.concat([upgrade, Buffer.from('head')]) }]);
       await delay(100);
@@ -354,8 +348,7 @@ describe('pipelined requests in TLS records of their own', () => {
     await once(socket, 'secureConnect');
     raw.pause();
     socket.write(encodeRequest({ path: '/large' }));
-    await until(() => site.handled.length > 0);
-    await delay(50);
+    await standstill(await site.connection());
     kept = [];
     for (const path of paths(20)) {
       socket.write(encodeRequest({ path }));

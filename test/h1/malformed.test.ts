@@ -50,14 +50,14 @@ describe('malformed HTTP/1.1 requests', () => {
     client.request({ path: '/before' });
     await client.until(() => client.responses.length === 1);
     const connection = await site.connection();
-    const drained = draining ? gracefulShutdown(connection, { linger: 200 }) : undefined;
+    const drained = draining ? gracefulShutdown(connection) : undefined;
     client.write(bytes, ['POST']);
     await client.until(() => client.responses.length === 2);
     const [, refused] = client.responses;
     expect([refused?.status, refused?.connectionHas('close')]).to.deep.equal([400, true]);
     expect(await client.ended()).to.equal('fin');
     client.write(encodeRequest({ path: '/smuggled' }));
-    await delay(20);
+    await site.arrived();
     client.end();
     await connection.closed;
     expect(client.responses.length).to.equal(2);
@@ -109,8 +109,8 @@ describe('malformed HTTP/1.1 requests', () => {
       );
       const res = await site.parked('/park');
       const connection = await site.connection();
-      await delay(20);
-      const drained = draining ? gracefulShutdown(connection, { linger: 300 }) : undefined;
+      await site.arrived();
+      const drained = draining ? gracefulShutdown(connection) : undefined;
       await delay(20);
       expect(client.responses.length).to.equal(0);
       res.end('/a');
@@ -182,7 +182,7 @@ describe('malformed HTTP/1.1 requests', () => {
         await beginning;
         await client.head();
         breakOff(client);
-        await delay(50);
+        await site.arrived();
         readNow();
         expect(await thrown(() => read)).to.be.instanceOf(Error);
         expect(await client.ended()).to.equal('fin');
@@ -191,7 +191,7 @@ describe('malformed HTTP/1.1 requests', () => {
   }
 
   it('lingers after a refusal though the handler begins an answer and fails', async () => {
-    const site = await Site.open({ tls: false, options: { drain: { linger: 200 } } }, () => {});
+    const site = await Site.open({ tls: false }, () => {});
     const handling = once(site.server, 'request');
     site.server.on('request', async (req: IncomingMessage, res: ServerResponse) => {
       await collect(req).catch((error) => {
@@ -245,7 +245,7 @@ describe('malformed HTTP/1.1 requests', () => {
       const client = await site.connect();
       const connection = await site.connection();
       client.write(bytes, ['GET']);
-      await delay(20);
+      await site.arrived();
       const drained = gracefulShutdown(connection);
       client.end();
       expect((await client.response()).status).to.equal(400);
@@ -260,7 +260,7 @@ describe('malformed HTTP/1.1 requests', () => {
         socket.end(`HTTP/1.1 418 ${error.code}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
       });
       const client = await site.connect();
-      const drained = gracefulShutdown(await site.connection(), { linger: 300 });
+      const drained = gracefulShutdown(await site.connection());
       client.write('NONSENSE\r\n\r\n', ['GET']);
       const answer = await client.response();
       expect([answer.status, answer.reason]).to.deep.equal([418, 'HPE_INVALID_METHOD']);
@@ -297,7 +297,7 @@ describe('malformed HTTP/1.1 requests', () => {
         if (asks) {
           client.request({ path: '/park' });
           await site.parked('/park');
-        } else await delay(20);
+        } else await site.arrived();
         client.reset();
         await connection.closed;
       }

@@ -5,7 +5,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { expect } from 'chai';
 import { connectionOf, type DrainReport, gracefulShutdown } from '../../src/index.js';
 import { encodeRequest } from '../wire/h1-client.js';
-import { closeEverything, counters, delay, Site, TRANSPORTS } from './support.js';
+import { closeEverything, counters, Site, TRANSPORTS } from './support.js';
 
 for (const { name, tls } of TRANSPORTS) {
   describe(`pipelined requests and a drain (${name})`, () => {
@@ -87,7 +87,7 @@ for (const { name, tls } of TRANSPORTS) {
       await client.until(() => client.current?.text === 'begun');
       const drained = gracefulShutdown(await site.connection());
       client.request({ path: '/c' });
-      await delay(30);
+      await site.arrived();
       res.end();
       await client.until(() => client.responses.length === 3);
       expect(client.responses.map((answer) => answer.connectionHas('close'))).to.deep.equal([false, false, true]);
@@ -193,15 +193,15 @@ for (const { name, tls } of TRANSPORTS) {
           const client = await site.connect();
           client.request({ path: '/park' });
           const res = await site.parked('/park');
-          const drained = gracefulShutdown(await site.connection(), { linger: 300 });
+          const drained = gracefulShutdown(await site.connection());
           res.flushHeaders();
           expect((await client.head()).connectionHas('close')).to.equal(true);
           client.write(bytes);
-          await delay(40);
+          await site.arrived();
           res.end('last');
           expect(await client.ended()).to.equal('fin');
           client.write(bytes);
-          await delay(40);
+          await site.arrived();
           client.end();
           const report = await drained;
           expect(ran).to.deep.equal([]);
@@ -226,14 +226,13 @@ for (const { name, tls } of TRANSPORTS) {
             const client = await site.connect();
             client.request({ path });
             const res = await site.parked(path);
-            reports.push(gracefulShutdown(connectionOf(res) as never, { linger: 500 }));
+            reports.push(gracefulShutdown(connectionOf(res) as never));
             const crossing = i % 4;
             setTimeout(() => {
               for (let n = 0; n < crossing; n++) client.request({ path: '/crossing' });
             }, i);
             setTimeout(() => res.end('last'), i + 10);
             expect(await client.ended()).to.equal('fin');
-            await delay(60);
             client.end();
             sent += 1 + crossing;
             answered += client.responses.length;

@@ -38,21 +38,20 @@ describe('sniffing the protocol of a cleartext connection', () => {
   });
 
   it('serves what came while the loop was stalled past hold', async () => {
-    const site = await Site.open({ tls: false, delayMs: 0, options: { keepAlive: { advertise: 0, hold: 60 } } });
-    const client = await site.connect();
+    const site = await Site.open({ tls: false, options: { keepAlive: { advertise: 0, hold: 400 } } });
+    const client = await site.connectDirectly();
     await site.connection();
     client.request();
-    stall(100);
+    stall(450);
     expect((await client.response()).status).to.equal(200);
   });
 
   it('waits for the rest of a request whose first byte has come when idleWait runs out', async () => {
     const site = await Site.open({ tls: false });
-    const client = await site.connect();
-    const drained = gracefulShutdown(await site.connection(), { idleWait: 80 });
-    await delay(30);
+    const client = await site.connectDirectly();
+    const drained = gracefulShutdown(await site.connection(), { idleWait: 400 });
     client.write('P', ['POST']);
-    await delay(120);
+    await delay(600);
     expect(client.ending).to.equal('open');
     client.write('OST /post HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n');
     const answer = await client.response();

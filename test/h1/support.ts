@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { expect } from 'chai';
 import type { Connection, DrainReport } from '../../src/index.js';
 import { createServer, type Server, type ServerOptions } from '../../src/index.js';
 import { certificate } from '../wire/certificate.js';
@@ -89,6 +90,13 @@ export class Site {
     }
   }
 
+  /** Resolves once the server has read what clients had written when this was called, however slow the machine is. */
+  async arrived(): Promise<void> {
+    do await turns(5);
+    while (!this.relay.passedOn);
+    await turns(5);
+  }
+
   /** The response of a parked request, once its handler was called. */
   parked(path: string): Promise<ServerResponse> {
     const res = this.#waiting.get(path);
@@ -117,6 +125,22 @@ export function counters(report: DrainReport): Record<string, number> {
 /** Resolves after this many turns of the event loop. */
 export async function turns(count = 2): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Waits for what no event tells. */
+export async function until(holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 1_000 && !holds(); i++) await delay(5);
+  expect(holds()).to.equal(true);
+}
+
+/** Waits until the kernel takes no more of what the server writes to a client that reads nothing. */
+export async function standstill(connection: Connection): Promise<void> {
+  await until(() => connection.socket.writableLength > 0);
+  for (let written = -1, still = 0; still < 10; await delay(2)) {
+    const { bytesWritten } = connection.socket;
+    still = bytesWritten === written ? still + 1 : 0;
+    written = bytesWritten;
+  }
 }
 
 export function delay(ms: number): Promise<void> {

@@ -95,7 +95,7 @@ async function tell(
   expect((await client.response()).text).to.equal('answered');
   if (first === undefined) throw new Error('it was not handled');
   for (let i = 0; !first.complete && i < 200; i++) await delay(5);
-  await delay(10);
+  await turns(20);
   const shown = { flags: flags(first), complete: first.complete, read: first.read() as unknown };
   finished(first, (error) => events.push(error?.code ?? 'finished, late'));
   for await (const chunk of first) events.push(`${chunk}, late`);

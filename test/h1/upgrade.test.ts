@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream';
 import { expect } from 'chai';
 import { connectionOf, drainSignal, gracefulShutdown } from '../../src/index.js';
 import { encodeRequest, type H1Client } from '../wire/h1-client.js';
-import { closeEverything, counters, delay, Site, TRANSPORTS } from './support.js';
+import { closeEverything, counters, Site, standstill, TRANSPORTS } from './support.js';
 
 const SWITCH = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n';
 const upgrade = encodeRequest({ path: '/echo', headers: { connection: 'upgrade', upgrade: 'echo' } });
@@ -74,7 +74,7 @@ for (const { name, tls } of TRANSPORTS) {
       client.transport.socket.pause();
       client.write(upgrade, ['GET']);
       const connection = await site.connection();
-      await delay(50);
+      await standstill(connection);
       const report = await gracefulShutdown(connection, { timeout: 60 });
       expect([report.outcome, counters(report)]).to.deep.equal(['forced', { aborted: 1 }]);
     });
@@ -111,7 +111,7 @@ for (const { name, tls } of TRANSPORTS) {
         'GET',
       ]);
       const res = await site.parked('/park');
-      await delay(30);
+      await site.arrived();
       const drained = gracefulShutdown(await site.connection());
       // More than the socket takes at once: its 'drain' must reach the response.
       for (let sent = 0; sent < body.length; sent += 65_536) {
@@ -136,9 +136,9 @@ for (const { name, tls } of TRANSPORTS) {
         ...Array(122).fill('GET'),
       ]);
       const res = await site.parked('/park');
-      await delay(20);
+      await site.arrived();
       client.write('two ');
-      await delay(20);
+      await site.arrived();
       res.end();
       await client.until(() => client.tunnelled.toString() === 'one two ');
       client.write('three');
@@ -155,9 +155,9 @@ for (const { name, tls } of TRANSPORTS) {
       const client = await site.connect();
       client.transport.socket.pause();
       client.request();
-      await delay(30);
+      await standstill(await site.connection());
       client.write(Buffer.concat([encodeRequest({}), upgrade]), ['GET', 'GET']);
-      await delay(30);
+      await site.arrived();
       client.transport.socket.resume();
       await client.until(() => client.responses.length === 3);
       client.write('later');
@@ -168,10 +168,10 @@ for (const { name, tls } of TRANSPORTS) {
       const { site, client } = await echoing();
       client.write(Buffer.concat([encodeRequest({ path: '/park' }), upgrade]), ['GET', 'GET']);
       const res = await site.parked('/park');
-      await delay(20);
-      const drained = gracefulShutdown(await site.connection(), { timeout: 1_000 });
+      await site.arrived();
+      const drained = gracefulShutdown(await site.connection(), { timeout: 8_000 });
       client.reset();
-      await delay(20);
+      await site.arrived();
       // Nobody reads from the socket now: writing finds out.
       const writing = setInterval(() => res.write('x'), 5);
       const report = await drained;
@@ -221,9 +221,9 @@ for (const { name, tls } of TRANSPORTS) {
           res.end();
         };
         send();
-        await delay(50);
+        await standstill(await site.connection());
         client.transport.write(late);
-        await delay(50);
+        await site.arrived();
         client.transport.socket.resume();
         expect((await client.response()).body.length).to.equal(400 * chunk.length);
         client.end();

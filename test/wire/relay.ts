@@ -120,6 +120,12 @@ class Pipe {
     return this.#state !== 'flowing';
   }
 
+  /** Whether the receiver's kernel has all that reached the relay. */
+  get idle(): boolean {
+    if (this.#to.destroyed) return true;
+    return this.#queue.length === 0 && !this.#to.connecting && this.#to.writableLength === 0;
+  }
+
   #received(kind: Item['kind'], chunk: Buffer | undefined): void {
     const relay = this.#relay;
     this.#report('in', kind, chunk?.length ?? 0);
@@ -262,6 +268,11 @@ export class Relay {
   /** The connection of the client whose own port is `clientPort`. */
   byClientPort(clientPort: number): RelayConnection | undefined {
     return this.#byClientPort.get(clientPort);
+  }
+
+  /** Whether all that reached the relay from its clients has left it: the server's kernel has it. */
+  get passedOn(): boolean {
+    return [...this.#connections.values()].every(({ toServer }) => toServer.idle);
   }
 
   /** Stops listening and resets whatever is still open. */
