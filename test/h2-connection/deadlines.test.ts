@@ -14,9 +14,9 @@ describe('the times of an HTTP/2 connection', () => {
   });
 
   it('leave a connection alone whose preface has come', async () => {
-    const [host, client] = await pair((_req, res) => res.end('ok'), { h2: { prefaceTimeout: 60 } });
+    const [host, client] = await pair((_req, res) => res.end('ok'), { h2: { prefaceTimeout: 400 } });
     await client.expectAck('SETTINGS');
-    await new Promise((resolve) => setTimeout(resolve, 150));
+    await new Promise((resolve) => setTimeout(resolve, 600));
     expect(host.connection.state).to.equal('open');
     expect((await client.fetch()).text).to.equal('ok');
   });
@@ -48,14 +48,14 @@ describe('the times of an HTTP/2 connection', () => {
         else req.resume();
         req.on('end', () => res.end());
       },
-      { h2: { bodyTimeout: 80 } },
+      { h2: { bodyTimeout: 800 } },
     );
     const [trickle, begun, unread] = ['/trickle', '/begun', '/unread'].map((path) =>
       client.request({ method: 'POST', path, open: true }),
     );
     for (let i = 0; i < 6; i++) client.data(unread ?? 0, Buffer.alloc(16_000));
     for (let i = 0; i < 10; i++) {
-      await new Promise((resolve) => setTimeout(resolve, 30));
+      await new Promise((resolve) => setTimeout(resolve, 120));
       client.data(trickle ?? 0, 'x');
     }
     for (const id of [trickle, begun, unread]) expect(client.stream(id ?? 0).reset).to.equal(undefined);
@@ -91,19 +91,19 @@ describe('the times of an HTTP/2 connection', () => {
   it('spare a client that gives window slowly', async () => {
     const [, client] = await pair(
       (_req, res) => res.end(Buffer.alloc(5_000)),
-      { h2: { sendTimeout: 80 } },
+      { h2: { sendTimeout: 800 } },
       { credit: 'manual', settings: [[Setting.INITIAL_WINDOW_SIZE, 500]] },
     );
     const id = client.request();
     for (let i = 0; i < 9; i++) {
-      await new Promise((resolve) => setTimeout(resolve, 40));
+      await new Promise((resolve) => setTimeout(resolve, 130));
       client.windowUpdate(id, 500);
     }
     expect((await client.response(id)).reset).to.equal(undefined);
   });
 
   it('drain a connection that has been idle for `hold`', async () => {
-    const [host, client] = await pair((_req, res) => res.end(), { keepAlive: { advertise: 0, hold: 100 } });
+    const [host, client] = await pair((_req, res) => res.end(), { keepAlive: { advertise: 0, hold: 300 } });
     await client.fetch();
     await until(() => client.goaways.length === 2, 'GOAWAYs');
     expect(await client.ended()).to.equal('fin');
@@ -111,10 +111,10 @@ describe('the times of an HTTP/2 connection', () => {
   });
 
   it('keep a connection that is used within `hold`', async () => {
-    const [host, client] = await pair((_req, res) => res.end(), { keepAlive: { advertise: 0, hold: 150 } });
-    for (let i = 0; i < 6; i++) {
+    const [host, client] = await pair((_req, res) => res.end(), { keepAlive: { advertise: 0, hold: 800 } });
+    for (let i = 0; i < 12; i++) {
       await client.fetch();
-      await new Promise((resolve) => setTimeout(resolve, 60));
+      await new Promise((resolve) => setTimeout(resolve, 100));
     }
     expect(host.connection.state).to.equal('open');
     expect(client.goaways).to.have.length(0);
@@ -123,7 +123,7 @@ describe('the times of an HTTP/2 connection', () => {
   it('find out that the peer is gone, if PINGs are asked for', async () => {
     const [host, client] = await pair(
       (_req, res) => res.end(),
-      { h2: { ping: { interval: 40, timeout: 60 } } },
+      { h2: { ping: { interval: 300, timeout: 200 } } },
       { pingAck: 'manual' },
     );
     await client.fetch();
@@ -132,7 +132,7 @@ describe('the times of an HTTP/2 connection', () => {
   });
 
   it('keep a peer that answers PINGs', async () => {
-    const [host, client] = await pair((_req, res) => res.end(), { h2: { ping: { interval: 30, timeout: 60 } } });
+    const [host, client] = await pair((_req, res) => res.end(), { h2: { ping: { interval: 300, timeout: 600 } } });
     await client.fetch();
     await until(
       () =>
