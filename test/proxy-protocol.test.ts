@@ -220,7 +220,7 @@ describe('a connection behind a balancer that sends a PROXY header', () => {
     front = createServer((socket) => {
       sockets.add(socket);
       socket.on('close', () => sockets.delete(socket));
-      readProxyHeader(socket, 200, {
+      readProxyHeader(socket, 1_000, {
         found(header) {
           headers.push(header);
           if (header.source !== undefined) {

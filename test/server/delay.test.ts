@@ -36,7 +36,7 @@ for (const kind of PORTS) {
       const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('as usual'));
       const old = [await H1Client.connect({ port, tls }), await H2Client.connect({ port, tls })] as const;
       for (const client of old) await client.fetch();
-      const stopped = server.shutdown({ delay: 400, idleWait: 0 });
+      const stopped = server.shutdown({ delay: 2_000, idleWait: 0 });
       const young = [await H1Client.connect({ port, tls }), await H2Client.connect({ port, tls })] as const;
       for (const client of [old[0], young[0]]) {
         for (let i = 0; i < 2; i++) {
@@ -55,7 +55,7 @@ for (const kind of PORTS) {
       const summary = await stopped;
       expect(summary).to.include({ connections: 4 });
       expect(summary.outcomes.drained).to.equal(4);
-      expect(summary.duration).to.be.at.least(400);
+      expect(summary.duration).to.be.at.least(1_990);
     });
 
     it('is part of the budget', async () => {
@@ -63,9 +63,9 @@ for (const kind of PORTS) {
       const client = await H1Client.connect({ port, tls });
       client.request();
       await eventually(() => [...server.connections].some(({ active }) => active === 1), 'a request in flight');
-      const summary = await server.shutdown({ delay: 300, timeout: 500, linger: 0 });
+      const summary = await server.shutdown({ delay: 600, timeout: 1_000, linger: 0 });
       expect(summary.outcomes.forced).to.equal(1);
-      expect(summary.duration).to.be.within(450, 1_200);
+      expect(summary.duration).to.be.within(950, 1_550);
       client.destroy();
     });
 
@@ -115,15 +115,11 @@ for (const kind of PORTS) {
 
     it('drains a connection that is accepted before the listener closes after its first response, idleWait 0 or not', async () => {
       const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('served'));
-      const late = (async () => {
-        const client = await H1Client.connect({ port, tls });
-        await pause(100);
-        return client;
-      })();
+      const late = H1Client.connect({ port, tls });
       // The kernel has the connection, the server not yet.
       const stopped = server.shutdown({ idleWait: 0 });
       const client = await late;
-      expect(server.listening).to.equal(false);
+      await eventually(() => !server.listening, 'a closed listener');
       const response = await client.fetch();
       expect(response.text).to.equal('served');
       expect(response.connectionHas('close')).to.equal(true);
@@ -155,10 +151,10 @@ for (const kind of PORTS) {
       const began = performance.now();
       const stopped = server.shutdown({ idleWait: 0 });
       expect(await idle.ended()).to.equal('fin');
-      expect(performance.now() - began).to.be.below(500);
+      expect(silent.readableEnded).to.equal(false);
       idle.end();
       await stopped;
-      expect(performance.now() - began).to.be.within(500, 2_500);
+      expect(performance.now() - began).to.be.within(500, 5_000);
     });
   });
 }

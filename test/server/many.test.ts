@@ -84,13 +84,13 @@ describe('many connections', () => {
     await live(20);
     const told: DrainProgress[] = [];
     const summary = await server.drain('all', {
-      spread: 300,
+      spread: 600,
       idleWait: 0,
       onProgress: (progress) => told.push(progress),
     });
     expect(summary).to.include({ connections: 20, left: 0, gone: 0 });
     expect(summary.outcomes.drained).to.equal(20);
-    expect(summary.duration).to.be.within(250, 800);
+    expect(summary.duration).to.be.within(550, 5_000);
     expect(summary.durations.p50).to.be.above(0).and.at.most(summary.durations.max);
     expect(told.length).to.be.above(5);
     expect(told.at(-1)).to.include({ total: 20, draining: 0, waiting: 0 });
@@ -151,10 +151,10 @@ describe('many connections', () => {
 
   it('end at their maximum age', async () => {
     await serve({ cleartext: true, recycle: { maxAge: 300, jitter: 0 }, drain: { idleWait: 0 } });
-    const socket = await dial();
     const from = performance.now();
+    const socket = await dial();
     await once(socket.resume(), 'close');
-    expect(performance.now() - from).to.be.within(250, 900);
+    expect(performance.now() - from).to.be.within(290, 5_000);
   });
 
   for (const secure of [false, true]) {
@@ -219,7 +219,7 @@ describe('many connections', () => {
     ['a part of it', HEADER.slice(0, 20)],
   ] as const) {
     it(`that must send a header and send ${what} in handshakeTimeout are counted as that`, async () => {
-      await serve({ cleartext: true, proxyProtocol: true, handshakeTimeout: 100 });
+      await serve({ cleartext: true, proxyProtocol: true, handshakeTimeout: 500 });
       const told: Error[] = [];
       server.on('proxyError', (error) => void told.push(error));
       const socket = await dial();

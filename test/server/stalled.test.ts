@@ -47,13 +47,13 @@ for (const kind of PORTS) {
     });
 
     it('a body that comes slowly is waited for', async () => {
-      const { port } = await servers.start(kind, { h1: { bodyTimeout: 300 } }, (req, res) => {
+      const { port } = await servers.start(kind, { h1: { bodyTimeout: 800 } }, (req, res) => {
         req.resume().on('end', () => res.end('all of it'));
       });
       const client = await H1Client.connect({ port, tls });
       client.write('POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n', ['POST']);
       for (let i = 0; i < 8; i++) {
-        await new Promise((resolve) => setTimeout(resolve, 80));
+        await new Promise((resolve) => setTimeout(resolve, 130));
         client.write('x');
       }
       expect((await client.response()).text).to.equal('all of it');
@@ -80,7 +80,7 @@ for (const kind of PORTS) {
     });
 
     it('an idle connection is closed without a byte once its hold is over', async () => {
-      const options = { keepAlive: { advertise: 50, hold: 200 } };
+      const options = { keepAlive: { advertise: 50, hold: 400 } };
       const { port } = await servers.start(kind, options, (_req, res) => res.end('ok'));
       const client = await H1Client.connect({ port, tls });
       await client.fetch();
@@ -90,7 +90,7 @@ for (const kind of PORTS) {
     });
 
     it('an idle HTTP/2 connection is drained once its hold is over', async () => {
-      const options = { keepAlive: { advertise: 50, hold: 200 } };
+      const options = { keepAlive: { advertise: 50, hold: 400 } };
       const { port } = await servers.start(kind, options, (_req, res) => res.end('ok'));
       const client = await H2Client.connect({ port, tls });
       await client.fetch();

@@ -224,12 +224,13 @@ describe('what is written for http.Server', () => {
 
       it('can time out quiet connections with setTimeout', async () => {
         const { server, port } = await servers.start(kind, {}, () => {});
-        expect(server.setTimeout(100)).to.equal(server);
+        expect(server.setTimeout(400)).to.equal(server);
         const h1 = await H1Client.connect({ port, tls });
         const h2 = await H2Client.connect({ port, tls });
         h1.request();
+        const id = h2.request();
         expect((await thrown(() => h1.response())).message).to.match(/ended/);
-        const stream = await h2.response(h2.request());
+        const stream = await h2.response(id);
         expect(stream.reset).to.not.equal(undefined);
         h1.destroy();
         h2.destroy();
