@@ -305,7 +305,7 @@ for (const { name, tls } of TRANSPORTS) {
         expect(texts(client), `seed ${seed}`).to.deep.equal(expected);
         await closeEverything();
       }
-    });
+    }).timeout(30_000);
 
     it('still lead to an error event when the transport fails', async () => {
       const site = await Site.open({ tls });

@@ -234,12 +234,21 @@ for (const tls of [true, false]) {
       await new Promise((resolve) => setTimeout(resolve, 50));
       client.frame(FrameType.PING, 0, 0, Buffer.alloc(8));
       await new Promise((resolve) => setTimeout(resolve, 50));
+      // Decoding such heads would take the client seconds.
+      const frames = new FrameReader();
+      const answered = new Set<number>();
+      let body = '';
+      client.transport.onBytes = (bytes) =>
+        frames.push(bytes, ({ type, streamId, payload }) => {
+          if (type === FrameType.HEADERS) answered.add(streamId);
+          else if (type === FrameType.DATA) body += payload.toString();
+        });
       client.transport.socket.resume();
-      for (const id of ids) expect((await client.response(id)).status).to.equal(200);
+      await until(() => ids.every((id) => answered.has(id)), 'answers');
       const next = client.request();
       await until(() => waiting.length === 25, 'another request');
       waiting.at(-1)?.end('x');
-      expect((await client.response(next)).text).to.equal('x');
+      await until(() => answered.has(next) && body === 'x', 'its answer');
     });
 
     it('cuts no client for one head that is larger than what may wait', async () => {

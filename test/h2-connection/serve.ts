@@ -55,7 +55,7 @@ export function valuesOf(headers: readonly (readonly [string, string])[], name: 
 }
 
 /** Resolves once `condition` holds, looking once a turn. */
-export async function until(condition: () => boolean, what: string, ms = 3_000): Promise<void> {
+export async function until(condition: () => boolean, what: string, ms = 8_000): Promise<void> {
   const deadline = performance.now() + ms;
   while (!condition()) {
     if (performance.now() > deadline) throw new Error(`no ${what} after ${ms} ms`);

@@ -94,7 +94,7 @@ describe('h2 session: streams that are opened to be reset', () => {
     const told = conversation.told();
     expect(told.filter((line) => line.startsWith('reset'))).to.have.length(10_000);
     expect(told.filter((line) => /abuse|failed/.test(line))).to.deep.equal([]);
-  });
+  }).timeout(30_000);
 
   it('streams that are reset a second after they were opened don’t count', () => {
     const conversation = Conversation.open();

@@ -328,5 +328,5 @@ describe('h2 session: flow-control accounting', () => {
       }),
       { numRuns: 300 },
     );
-  });
+  }).timeout(30_000);
 });

@@ -92,7 +92,7 @@ describe('many connections', () => {
     expect(summary.outcomes.drained).to.equal(20);
     expect(summary.duration).to.be.within(550, 5_000);
     expect(summary.durations.p50).to.be.above(0).and.at.most(summary.durations.max);
-    expect(told.length).to.be.above(5);
+    expect(told.length).to.be.above(2);
     expect(told.at(-1)).to.include({ total: 20, draining: 0, waiting: 0 });
   });
 

@@ -234,9 +234,9 @@ for (const kind of PORTS) {
         };
         setImmediate(slowTurn);
         // Node accepts one connection in a turn: that takes more than three seconds.
-        await server.shutdown({ timeout: 10_000, idleWait: 2_000 });
+        await server.shutdown({ timeout: 20_000, idleWait: 2_000 });
         expect(await ended()).to.match(/answered 400 of 400/);
-      }).timeout(15_000);
+      }).timeout(30_000);
 
     it('closes the listener in time even if clients never stop connecting', async () => {
       const { server, port } = await servers.start(kind, {}, (_req, res) => res.end());

@@ -62,7 +62,7 @@ export function openDescriptors(): number {
 }
 
 /** Waits for what no event tells. */
-export async function eventually(holds: () => boolean, what: string, timeoutMs = 5_000): Promise<void> {
+export async function eventually(holds: () => boolean, what: string, timeoutMs = 8_000): Promise<void> {
   const until = performance.now() + timeoutMs;
   while (!holds()) {
     if (performance.now() > until) throw new Error(`waited in vain for: ${what}`);

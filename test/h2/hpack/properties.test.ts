@@ -67,7 +67,7 @@ describe('HPACK, any header lists', () => {
       }),
       { numRuns: 400 },
     );
-  });
+  }).timeout(30_000);
 
   it('the encoder of hpack.js to our decoder, in every representation', () => {
     const options = fc.record({ incremental: fc.boolean(), neverIndex: fc.boolean(), huffman: fc.boolean() });
@@ -205,7 +205,7 @@ describe('HPACK decoder, any octets', () => {
       ),
       { numRuns: 1500 },
     );
-  });
+  }).timeout(30_000);
 
   it('a table never grows over its limit, whatever is decoded', () => {
     fc.assert(
