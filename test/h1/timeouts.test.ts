@@ -59,7 +59,7 @@ for (const { name, tls } of TRANSPORTS) {
 
     it('lets a slow body take as long as it likes while bytes come', async () => {
       const site = await open({ bodyTimeout: 800 });
-      const client = await site.connect();
+      const client = await site.connectDirectly();
       client.write(HEAD, ['POST']);
       for (let i = 0; i < 10; i++) {
         await delay(120);
@@ -91,7 +91,7 @@ for (const { name, tls } of TRANSPORTS) {
           req.on('end', () => res.end('asked late'));
         }, 1_200);
       });
-      const client = await site.connect();
+      const client = await site.connectDirectly();
       client.write('POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n', ['POST']);
       await client.until(() => client.informational.length === 1);
       client.write('body');

@@ -126,7 +126,7 @@ describe('an HTTP/2 connection', () => {
     expect(ids).to.have.length(100);
     client.windowUpdate(0, 8_000_000);
     await until(() => host.connection.counts.served > 0, 'first answers');
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await until(() => host.connection.counts.served + host.connection.active === 100, 'all requests');
     client.transport.socket.destroy();
     await host.connection.closed;
     const { served, aborted } = host.connection.counts;
