@@ -352,7 +352,7 @@ describe('draining an HTTP/2 connection', () => {
     client.request();
     await until(() => responses.length === 1, 'request');
     const first = gracefulShutdown(host.connection, { timeout: 30_000 });
-    const second = gracefulShutdown(host.connection, { timeout: 100 });
+    const second = gracefulShutdown(host.connection, { timeout: 800 });
     expect(await first).to.include({ outcome: 'forced', aborted: 1 });
     expect(await second).to.equal(await first);
     expect(client.goaways.filter((goaway) => goaway.lastStreamId === MAX_STREAM_ID)).to.have.length(1);
