@@ -117,6 +117,13 @@ const MUTANTS = [
     tests('test/server/reset-behind-answer.test.ts'),
   ],
   [
+    'all handshakes begin in the turn that they come in',
+    'src/handshake.ts',
+    'beginnings.do(() => {',
+    'process.nextTick(() => {',
+    tests('test/server/many-bursts.test.ts'),
+  ],
+  [
     'all that waits for a turn is done in one',
     'src/core/turns.ts',
     'while (next < all.length && now() < until);',
@@ -125,8 +132,8 @@ const MUTANTS = [
   ],
   [
     'a turn writes as much of large answers as the kernel takes',
-    'src/core/large-writes.ts',
-    'return left > 0;',
+    'src/core/turns.ts',
+    'return this.#left > 0;',
     'return true;',
     LARGE_ANSWERS,
   ],
@@ -140,7 +147,7 @@ const MUTANTS = [
   [
     'HTTP/2 writes on without room for it',
     'src/h2/wire.ts',
-    'if (hasRoomForLarge()) {',
+    'if (largeWrites.hasRoom) {',
     'if (!this.#waitsForRoom) {',
     LARGE_ANSWERS,
   ],

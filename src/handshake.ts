@@ -7,6 +7,7 @@ import { Socket } from 'node:net';
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from 'node:tls';
 import { claimSocket, connectionOfSocket, type LiveConnection, type Protocol } from './core/connection.js';
 import { Alarm, now } from './core/timing.js';
+import { Share } from './core/turns.js';
 import type { Forwarding } from './forward.js';
 import { h1ConnectionOf } from './h1/connection.js';
 import { type ServerSettings, tlsMaterialError } from './options.js';
@@ -115,6 +116,12 @@ function tlsServer({ tls, h2 }: ServerSettings): TlsServer {
   }
 }
 
+/**
+ * What a turn of the event loop begins of handshakes. Each takes half a millisecond and more, then and there; a crowd of
+ * clients that come at once would have the loop for itself.
+ */
+const beginnings = new Share(0.5);
+
 /** Less than what Node's buffer for encrypted bytes holds at least (1,024): filled to the brim, it gets a larger one. */
 const PIECE = 1_000;
 
@@ -143,7 +150,9 @@ function whenSpoken(connection: LiveConnection, raw: Socket, timeout: number, be
     if (raw.readableLength === 0) raw.destroy();
     else {
       raw.read = readPiece;
-      begin();
+      beginnings.do(() => {
+        if (!raw.destroyed) begin();
+      });
     }
   };
   const until = now() + timeout;

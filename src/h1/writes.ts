@@ -6,13 +6,14 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import { Socket } from 'node:net';
-import { hasRoomForLarge, whenRoomForLarge, wroteOfLarge } from '../core/large-writes.js';
+import { now } from '../core/timing.js';
+import { largeWrites, wroteLarge } from '../core/turns.js';
 
 /** Up to here an answer is small: copying is cheaper than a vector, it is one TLS record, and waits for no other. */
 const JOIN_BELOW = 16_384;
 
-/** A quarter of a millisecond of TLS, and more than a fast client's window. */
-const SLICE = 262_144;
+/** Up to a quarter of a millisecond of TLS and the kernel's part. */
+const SLICE = 65_536;
 
 /** What was written, with the encoding that it was written with: `'buffer'` for bytes. */
 type Chunk = { readonly chunk: Buffer | string; readonly encoding: BufferEncoding | 'buffer' };
@@ -88,10 +89,10 @@ function writeGroups(vector: Vector, groups: readonly Chunk[][], done: Done): vo
     if (looping) return;
     looping = true;
     for (let group = groups[next]; written && group !== undefined; group = groups[next]) {
-      if (!hasRoomForLarge()) {
+      if (!largeWrites.hasRoom) {
         looping = false;
         // What comes of the writes is told in the context of whoever wrote.
-        whenRoomForLarge(AsyncResource.bind(writeOn));
+        largeWrites.whenRoom(AsyncResource.bind(writeOn));
         return;
       }
       next++;
@@ -117,10 +118,11 @@ function writeGroups(vector: Vector, groups: readonly Chunk[][], done: Done): vo
 function writeGroup(vector: Vector, group: readonly Chunk[], done: Done): void {
   let size = 0;
   for (const one of group) size += bytesOf(one);
-  wroteOfLarge(size);
+  const at = now();
   const [one] = group;
   if (one !== undefined && group.length === 1) write.call(vector, one.chunk, plainest(one, size), done);
   else writev.call(vector, group, done);
+  wroteLarge(size, at);
 }
 
 /** How many bytes a chunk makes; infinitely many where only decoding it would tell. */

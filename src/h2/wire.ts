@@ -4,16 +4,16 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
-import { hasRoomForLarge, whenRoomForLarge, wroteOfLarge } from '../core/large-writes.js';
 import { now } from '../core/timing.js';
+import { largeWrites, wroteLarge } from '../core/turns.js';
 import type { StreamUser } from './exchange.js';
 import type { Session } from './session.js';
 
 /** DATA is framed only while fewer bytes wait in the socket: control frames must not queue behind bodies. */
 const DATA_IN_SOCKET = 65_536;
 
-/** Up to here, small buffers are copied into one: cheaper than a vector of them, and one TLS record. */
-const CONCAT_BELOW = 16_384;
+/** Up to here, what there is to write is copied into one buffer: cheaper than a vector, and one TLS record. */
+const SMALL = 16_384;
 
 /** Follows bytes that are in the output now. */
 export interface Tracked {
@@ -206,29 +206,29 @@ export class Wire {
   }
 
   #pump(room: number): void {
-    const { output } = this.#session;
-    const before = output.size;
     try {
       this.#session.pump(room);
     } catch (error) {
       rethrow(error);
     }
-    if (output.size > before) wroteOfLarge(output.size - before);
   }
 
   #write(buffers: Buffer[]): void {
-    const socket = this.#socket;
-    const [first] = buffers;
-    if (buffers.length === 1 && first !== undefined) {
-      socket.write(first, this.#onWritten);
-      return;
-    }
     let size = 0;
     for (const buffer of buffers) size += buffer.length;
-    if (size <= CONCAT_BELOW) {
-      socket.write(Buffer.concat(buffers, size), this.#onWritten);
+    if (size <= SMALL) {
+      const [first] = buffers;
+      const one = buffers.length === 1 && first !== undefined ? first : Buffer.concat(buffers, size);
+      this.#socket.write(one, this.#onWritten);
       return;
     }
+    const at = now();
+    this.#writeVector(buffers);
+    wroteLarge(size, at);
+  }
+
+  #writeVector(buffers: Buffer[]): void {
+    const socket = this.#socket;
     socket.cork();
     const last = buffers.length - 1;
     for (let i = 0; i < last; i++) socket.write(buffers[i] as Buffer);
@@ -258,12 +258,12 @@ export class Wire {
   /** More of what waits, when this turn has room for it. */
   #goOn(): void {
     if (!this.#session.wantsPump || this.#waitsForRoom) return;
-    if (hasRoomForLarge()) {
+    if (largeWrites.hasRoom) {
       this.flush();
       return;
     }
     this.#waitsForRoom = true;
-    whenRoomForLarge(() => {
+    largeWrites.whenRoom(() => {
       this.#waitsForRoom = false;
       this.#goOn();
     });

@@ -1,9 +1,11 @@
 /**
- * Bursts of requests on many connections at once leave turns of the event loop short: what waits of them goes on in
- * shares for all of them together.
+ * Bursts of requests on many connections at once, or of connections, leave turns of the event loop short: what waits of
+ * them goes on in shares for all of them together.
  */
 import { once } from 'node:events';
-import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { connect as connectTcp, type Socket } from 'node:net';
+import { Duplex } from 'node:stream';
+import { connect as connectTls, TLSSocket } from 'node:tls';
 import { expect } from 'chai';
 import { encodeFrame, encodeLiterals, Flag, FrameType, PREFACE } from '../wire/h2-frames.js';
 import { eventually, Servers } from './support.js';
@@ -31,9 +33,17 @@ const REQUEST = Buffer.concat(
   ),
 );
 
+/** What a client says first. */
+function clientHello(): Promise<Buffer> {
+  return new Promise((resolve) => {
+    const wire = new Duplex({ read() {}, write: (chunk: Buffer) => resolve(chunk) });
+    connectTls({ socket: wire, ALPNProtocols: ['h2'] }).on('error', () => {});
+  });
+}
+
 describe('bursts on many connections', () => {
   const servers = new Servers();
-  const sockets: TLSSocket[] = [];
+  const sockets: Socket[] = [];
   afterEach(() => {
     for (const socket of sockets.splice(0)) socket.destroy();
   });
@@ -54,7 +64,7 @@ describe('bursts on many connections', () => {
       res.end();
     });
     for (let i = 0; i < CLIENTS; i++) {
-      const socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false, ALPNProtocols: ['h2'] });
+      const socket: Socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false, ALPNProtocols: ['h2'] });
       sockets.push(socket);
       socket.on('error', () => {}).resume();
       await once(socket, 'secureConnect');
@@ -66,5 +76,45 @@ describe('bursts on many connections', () => {
     const later = turns.slice(5).sort((a, b) => a - b);
     const usual = later[Math.floor(later.length / 2)];
     expect(usual).to.be.at.most(16);
+  });
+
+  it('begin few handshakes in a turn', async () => {
+    const { server, port } = await servers.start('TLS', {}, (_req, res) => res.end());
+    const crowd = 3 * CLIENTS;
+    // Whoever has been accepted says nothing until all have been.
+    const raws = await Promise.all(
+      Array.from({ length: crowd }, async () => {
+        const raw = connectTcp(port, '127.0.0.1').on('error', () => {});
+        sockets.push(raw);
+        await once(raw, 'connect');
+        return raw;
+      }),
+    );
+    const hello = await clientHello();
+    await eventually(() => server.connections.size === crowd, 'every connection accepted');
+    let inTurn = 0;
+    let most = 0;
+    let all = 0;
+    const proto = TLSSocket.prototype as unknown as { _init(...args: unknown[]): void };
+    const init = proto._init;
+    proto._init = function (...args) {
+      init.apply(this, args);
+      all++;
+      if (inTurn++ === 0) {
+        setImmediate(() => {
+          most = Math.max(most, inTurn);
+          inTurn = 0;
+        });
+      }
+      burn(0.3);
+    };
+    try {
+      for (const raw of raws) raw.write(hello);
+      await eventually(() => all === crowd, 'every handshake begun');
+    } finally {
+      proto._init = init;
+    }
+    // Those that come first, and those that have waited.
+    expect(most).to.be.at.most(6);
   });
 });
