@@ -6,7 +6,7 @@
 import { AsyncResource } from 'node:async_hooks';
 
 /** ms of a turn after which no further alarm rings in it. */
-const SLICE = 10;
+const SLICE = 2;
 
 /** ms since the poll after which it is old: what has come meanwhile is polled first, once. */
 const FRESH = 10;
