@@ -126,8 +126,8 @@ const MUTANTS = [
   [
     'all that waits for a turn is done in one',
     'src/core/turns.ts',
-    'while (next < all.length && now() < until);',
-    'while (next < all.length);',
+    'return at < until;',
+    'return true;',
     tests('test/server/many-bursts.test.ts'),
   ],
   [
@@ -147,8 +147,8 @@ const MUTANTS = [
   [
     'HTTP/2 writes on without room for it',
     'src/h2/wire.ts',
-    'if (largeWrites.hasRoom) {',
-    'if (!this.#waitsForRoom) {',
+    'if (largeWrites.hasRoom) return true;',
+    'if (!this.#waitsForRoom) return true;',
     LARGE_ANSWERS,
   ],
   [
@@ -314,7 +314,7 @@ const MUTANTS = [
   [
     'h1: a request ends unnoticed before those who hear of its answer can listen to it',
     'src/http-internals.ts',
-    'if (answered.push(this) === 1) void SETTLED.then(endAnswered);',
+    'void SETTLED.then(() => endAlone(this));',
     'endAlone(this);',
     H1_UNREAD,
   ],

@@ -146,11 +146,15 @@ function whenSpoken(connection: LiveConnection, raw: Socket, timeout: number, be
     raw.off('close', done);
   };
   const read = (): void => {
-    done();
+    // It is idle no longer, and still has no more than its time.
+    connection.beforeProtocol = undefined;
+    raw.off('readable', read);
+    if (alarm.at !== until) alarm.set(until);
     if (raw.readableLength === 0) raw.destroy();
     else {
       raw.read = readPiece;
       beginnings.do(() => {
+        done();
         if (!raw.destroyed) begin();
       });
     }

@@ -175,22 +175,13 @@ export class UnreadRequest extends IncomingMessage {
     internals._dumped = true;
     // Whoever hears that the answer is out, or closed, may listen to the request then, or in ticks that follow: all of
     // them come before what a promise does.
-    if (answered.push(this) === 1) void SETTLED.then(endAnswered);
+    void SETTLED.then(() => endAlone(this));
   }
 }
 
 const { _dump: dump } = IncomingMessage.prototype as unknown as Required<RequestInternals>;
 
 const SETTLED = Promise.resolve();
-
-/** Those that nobody listened to when their answer was out. */
-let answered: UnreadRequest[] = [];
-
-function endAnswered(): void {
-  const requests = answered;
-  answered = [];
-  for (const req of requests) endAlone(req);
-}
 
 function endAlone(req: UnreadRequest): void {
   const internals = req as unknown as RequestInternals;

@@ -51,6 +51,8 @@ type WriteQueue = { readonly bufferedRequestCount: number };
 export interface ResetWatcher {
   /** @param isTaken whether the kernel had taken all that was written */
   peerReset(isTaken: boolean): void;
+  /** It is being destroyed, for whatever reason. */
+  destroying?(): void;
 }
 
 const destroy: Destroy = Socket.prototype._destroy;
@@ -95,6 +97,7 @@ function destroyWatched(this: WatchedSocket, ...args: Parameters<Destroy>): void
     const failed = syscall === 'write' && this === reset.socket;
     reset.watcher.peerReset(!failed && isTaken(reset));
   }
+  if (this === reset?.socket) reset.watcher.destroying?.();
   destroy.apply(this, args);
 }
 

@@ -4,20 +4,56 @@
  * connections together: a hundred that each have little left to do don't make a long turn.
  */
 import { AsyncResource } from 'node:async_hooks';
+import { rethrow } from './rethrow.js';
 import { now } from './timing.js';
 
-/** ms of a turn after which no other work that has waited begins in it. */
+/** ms of a turn after which nothing more that has merely waited is done in it. */
 const SLICE = 0.5;
 
 /** What waits is nobody's request. */
 const neutral = new AsyncResource('LASTCALLTURN');
 
-let waiting: (() => void)[] = [];
+/** First come, first served. */
+class Line {
+  #waiting: ((() => void) | undefined)[] = [];
+  #first = 0;
+
+  get isEmpty(): boolean {
+    return this.#first === this.#waiting.length;
+  }
+
+  join(goOn: () => void): void {
+    this.#waiting.push(goOn);
+  }
+
+  /** Calls those who wait now, as long as there is room. Who joins meanwhile is behind them. */
+  serve(hasRoom: () => boolean): void {
+    const waiting = this.#waiting;
+    for (const end = waiting.length; this.#first < end && hasRoom(); ) {
+      const goOn = waiting[this.#first];
+      waiting[this.#first++] = undefined;
+      try {
+        goOn?.();
+      } catch (error) {
+        rethrow(error);
+      }
+    }
+    // What has been served is forgotten when it is most of it: that costs the rest next to nothing.
+    if (this.#first * 2 < waiting.length) return;
+    this.#waiting = waiting.slice(this.#first);
+    this.#first = 0;
+  }
+}
+
+const line = new Line();
+const shares: Share[] = [];
 let turnComes = false;
+/** Counts turns, as far as one has to be told from the next. */
+let current = 0;
 
 /** Calls back in a later turn: once, and in nobody's async context. */
 export function inLaterTurn(goOn: () => void): void {
-  waiting.push(goOn);
+  line.join(goOn);
   awaitTurn();
 }
 
@@ -30,53 +66,60 @@ function awaitTurn(): void {
 /** The loop has polled: what others have asked for meanwhile has been seen to. */
 function turn(): void {
   turnComes = false;
-  const all = waiting;
-  waiting = [];
-  const until = now() + SLICE;
-  let next = 0;
-  try {
-    do all[next++]?.();
-    while (next < all.length && now() < until);
-  } finally {
-    if (next < all.length) waiting = all.slice(next).concat(waiting);
-    if (waiting.length > 0) awaitTurn();
-  }
+  current++;
+  let until = Number.POSITIVE_INFINITY;
+  line.serve(() => {
+    const at = now();
+    until = Math.min(until, at + SLICE);
+    return at < until;
+  });
+  for (const share of shares) share.serve();
+  if (!line.isEmpty || shares.some(({ isWaitedFor }) => isWaitedFor)) awaitTurn();
 }
 
 /** The part of a turn that one kind of work may take, for all connections together. */
 export class Share {
   readonly #perTurn: number;
+  readonly #line = new Line();
   #left: number;
-  #turnComes = false;
+  /** The turn that it is left of. */
+  #turn = current;
+  #serving = false;
 
   /** @param perTurn ms after which no other work of this kind begins in a turn */
   constructor(perTurn: number) {
     this.#perTurn = perTurn;
     this.#left = perTurn;
+    shares.push(this);
   }
 
-  /** Whether work may begin in this turn. */
+  get isWaitedFor(): boolean {
+    return !this.#line.isEmpty;
+  }
+
+  /** Whether work may begin in this turn: there is time left of it, and nobody waits who came before. */
   get hasRoom(): boolean {
+    return this.#isLeft && (this.#serving || this.#line.isEmpty);
+  }
+
+  get #isLeft(): boolean {
+    if (this.#turn !== current) {
+      this.#turn = current;
+      this.#left = this.#perTurn;
+    }
     return this.#left > 0;
   }
 
   /** So many ms of this turn have gone. */
   spent(ms: number): void {
+    if (this.#isLeft) awaitTurn();
     this.#left -= ms;
-    if (this.#turnComes) return;
-    this.#turnComes = true;
-    neutral.runInAsyncScope(setImmediate, undefined, () => {
-      this.#turnComes = false;
-      this.#left = this.#perTurn;
-    });
   }
 
-  /** Calls back in a later turn that has room: once, and in nobody's async context. */
+  /** Calls back in a turn that has room: once, and in nobody's async context. */
   whenRoom(goOn: () => void): void {
-    inLaterTurn(() => {
-      if (this.hasRoom) goOn();
-      else this.whenRoom(goOn);
-    });
+    this.#line.join(goOn);
+    awaitTurn();
   }
 
   /** Does the work now or when there is room for it, and counts the time that it takes. */
@@ -91,6 +134,13 @@ export class Share {
     } finally {
       this.spent(now() - at);
     }
+  }
+
+  /** A turn has come: those who wait go on. */
+  serve(): void {
+    this.#serving = true;
+    this.#line.serve(() => this.#isLeft);
+    this.#serving = false;
   }
 }
 

@@ -26,7 +26,7 @@ import type { H1Settings } from './options.js';
 import { limitBehind, Refusal, refusalFor, refusalText, requestTimeoutError } from './refusal.js';
 import { type Awaited, type Timed, Timeouts } from './timeouts.js';
 import { forwardDrain, Upgrade } from './upgrade.js';
-import { isWhole, pieceWrites } from './writes.js';
+import { failWaiting, isWhole, pieceWrites } from './writes.js';
 
 /** What all HTTP/1.1 connections of a server share. */
 export interface H1Context {
@@ -317,6 +317,10 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     if (!res.writableEnded || res.writableLength > this.#socket.writableLength) return;
     this.#unanswered.shift();
     this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed');
+  }
+
+  destroying(): void {
+    failWaiting(this.#socket);
   }
 
   get #socketFailed(): boolean {

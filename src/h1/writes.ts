@@ -21,8 +21,11 @@ type Done = (error?: Error | null) => void;
 type Writev = (this: Vector, chunks: readonly Chunk[], done: Done) => void;
 /** On a socket: slices of what was written last are still to be written. */
 const kSlicesWait = Symbol('lastcall.slicesWait');
+/** On a socket: how what waits for a turn fails, if the socket doesn't live to see it. */
+const kFail = Symbol('lastcall.fail');
 type Vector = {
   [kSlicesWait]?: boolean;
+  [kFail]?: (() => void) | undefined;
   _write(chunk: Buffer | string, encoding: BufferEncoding | 'buffer', done: Done): void;
   _writev: Writev;
 };
@@ -82,22 +85,21 @@ function groupsOf(chunks: readonly Chunk[]): Chunk[][] {
 
 /** One after the other, however soon the socket is done with each, and as far as this turn has room. */
 function writeGroups(vector: Vector, groups: readonly Chunk[][], done: Done): void {
-  let next = 0;
+  let left = groups;
   let looping = false;
   let written = true;
   const writeOn = (): void => {
     if (looping) return;
     looping = true;
-    for (let group = groups[next]; written && group !== undefined; group = groups[next]) {
+    for (let [group] = left; written && group !== undefined; [group] = left) {
       if (!largeWrites.hasRoom) {
         looping = false;
-        // What comes of the writes is told in the context of whoever wrote.
-        largeWrites.whenRoom(AsyncResource.bind(writeOn));
+        wait();
         return;
       }
-      next++;
+      left = left.slice(1);
       written = false;
-      vector[kSlicesWait] = next < groups.length;
+      vector[kSlicesWait] = left.length > 0;
       writeGroup(vector, group, onWritten);
     }
     looping = false;
@@ -111,8 +113,34 @@ function writeGroups(vector: Vector, groups: readonly Chunk[][], done: Done): vo
     written = true;
     writeOn();
   };
-  vector[kSlicesWait] = groups.length > 0;
+  const wait = (): void => {
+    // What comes of the writes is told in the context of whoever wrote.
+    const context = new AsyncResource('LASTCALLWRITE');
+    vector[kFail] = () => {
+      left = [];
+      context.runInAsyncScope(done, undefined, socketClosed());
+    };
+    largeWrites.whenRoom(() => {
+      if (left.length === 0) return;
+      vector[kFail] = undefined;
+      context.runInAsyncScope(writeOn);
+    });
+  };
+  vector[kSlicesWait] = left.length > 0;
   writeOn();
+}
+
+/** What Node fails a write with whose socket has gone. */
+function socketClosed(): Error {
+  return Object.assign(new Error('Socket is closed'), { code: 'ERR_SOCKET_CLOSED' });
+}
+
+/** The socket is being destroyed: what waits for its turn fails now, ahead of 'close'. */
+export function failWaiting(socket: Socket): void {
+  const vector = socket as unknown as Vector;
+  const fail = vector[kFail];
+  vector[kFail] = undefined;
+  fail?.();
 }
 
 function writeGroup(vector: Vector, group: readonly Chunk[], done: Done): void {

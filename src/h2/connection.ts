@@ -9,6 +9,7 @@ import type { DrainTerms, Driver } from '../core/driver.js';
 import type { StreamHost } from '../core/host.js';
 import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { lingeringClose } from '../core/linger.js';
+import { rethrow } from '../core/rethrow.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
 import { type ResetWatcher, watchForReset } from '../socket-internals.js';
@@ -22,7 +23,7 @@ import { type BytesReader, Reading } from './reading.js';
 import { Requests, type RequestsEvents } from './requests.js';
 import type { Session } from './session.js';
 import { SocketView } from './socket-view.js';
-import { rethrow, type Wire } from './wire.js';
+import type { Wire } from './wire.js';
 
 /** What all HTTP/2 connections of a server share. */
 export interface H2Context {
@@ -185,7 +186,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
     // What was read together with its FIN is answered first, as far as handlers answer at once.
     setImmediate(() => {
       if (this.#state !== 'open') return;
-      this.#wire.flush();
+      this.#wire.flush(true);
       this.#requests.markCut();
       this.#end();
       this.session.destroy();

@@ -8,6 +8,7 @@ import type { TLSSocket } from 'node:tls';
 import type { LiveConnection } from '../core/connection.js';
 import type { RequestEvent } from '../core/host.js';
 import type { Limit } from '../core/limits.js';
+import { rethrow } from '../core/rethrow.js';
 import { now } from '../core/timing.js';
 import type { H2Context } from './connection.js';
 import { ErrorCode, type H2Error } from './errors.js';
@@ -16,7 +17,7 @@ import { isMisdirected } from './misdirected.js';
 import { type RequestHead, Session, type SessionHandler } from './session.js';
 import type { Framed, Stream } from './stream.js';
 import { TunnelUser } from './tunnel.js';
-import { rethrow, type Tracked, Wire, type WireEvents } from './wire.js';
+import { type Tracked, Wire, type WireEvents } from './wire.js';
 
 /** What the requests of a connection tell it. */
 export interface RequestsEvents {

@@ -4,6 +4,7 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
+import { rethrow } from '../core/rethrow.js';
 import { now } from '../core/timing.js';
 import { largeWrites, wroteLarge } from '../core/turns.js';
 import type { StreamUser } from './exchange.js';
@@ -74,13 +75,6 @@ function flushAll(): void {
 
 function flushSoon(): void {
   flushing.runInAsyncScope(setImmediate, undefined, flushAll);
-}
-
-/** Throws where nobody's state is in between: a listener's exception is the process's, not the session's. */
-export function rethrow(error: unknown): void {
-  process.nextTick(() => {
-    throw error;
-  });
 }
 
 export class Wire {
@@ -162,8 +156,12 @@ export class Wire {
     this.#tracked.push(tracked);
   }
 
-  /** Writes what there is. */
-  flush(): void {
+  /**
+   * Writes what there is.
+   *
+   * @param isLast there is no later turn to write more in
+   */
+  flush(isLast = false): void {
     const session = this.#session;
     const socket = this.#socket;
     if (this.#atFlush !== undefined) {
@@ -183,7 +181,7 @@ export class Wire {
     }
     if (session.wantsPump) {
       const room = DATA_IN_SOCKET - this.backlog;
-      if (room > 0) this.#pump(room);
+      if (room > 0 && (isLast || this.#mayPump())) this.#pump(room);
     }
     const buffers = session.output.take();
     if (buffers.length > 0) {
@@ -251,21 +249,19 @@ export class Wire {
     for (const one of batch.tracked) one.writtenOut(at);
     for (const user of batch.users) this.#events.delivered(user, at);
     this.#measure();
-    this.#goOn();
+    if (this.#session.wantsPump) this.flush();
     this.#events.writtenOut();
   };
 
-  /** More of what waits, when this turn has room for it. */
-  #goOn(): void {
-    if (!this.#session.wantsPump || this.#waitsForRoom) return;
-    if (largeWrites.hasRoom) {
-      this.flush();
-      return;
-    }
+  /** Whether this turn has room for more of what waits; in one that has, it is flushed. */
+  #mayPump(): boolean {
+    if (this.#waitsForRoom) return false;
+    if (largeWrites.hasRoom) return true;
     this.#waitsForRoom = true;
     largeWrites.whenRoom(() => {
       this.#waitsForRoom = false;
-      this.#goOn();
+      if (this.#session.wantsPump) this.flush();
     });
+    return false;
   }
 }

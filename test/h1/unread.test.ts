@@ -2,6 +2,7 @@
  * A request that nobody reads is over with its answer, sooner than node:http has it, where nobody can tell: whoever looks
  * sees what node:http shows, which stands beside.
  */
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
 import { once } from 'node:events';
 import { createServer, IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -135,4 +136,21 @@ describe('a request that was answered', () => {
       });
     }
   }
+
+  it('tells who listens to it late in the context of the request', async () => {
+    const storage = new AsyncLocalStorage<string>();
+    const told: unknown[] = [];
+    const waiting: (() => void)[] = [];
+    const site = await Site.open({ tls: false }, (req, res) => {
+      storage.enterWith(req.url ?? '');
+      res.on('finish', () => req.on('end', () => told.push([req.url, storage.getStore()])));
+      waiting.push(AsyncResource.bind(() => void res.end()));
+      // All are answered in one go.
+      if (waiting.length === 3) for (const answer of waiting) answer();
+    });
+    const clients = await Promise.all([1, 2, 3].map(() => site.connectDirectly()));
+    await Promise.all(clients.map((client, i) => client.fetch({ path: `/${i}` })));
+    await turns(5);
+    expect(told).to.have.deep.members([0, 1, 2].map((i) => [`/${i}`, `/${i}`]));
+  });
 });

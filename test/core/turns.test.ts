@@ -1,0 +1,135 @@
+/**
+ * Shares of turns of the event loop: nobody who waits is passed by, or waits for ever, whoever else takes how much.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { expect } from 'chai';
+import { inLaterTurn, Share } from '../../src/core/turns.js';
+
+/** Resolves after this many turns of the event loop. */
+async function turns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+describe('a share of turns', () => {
+  it('goes to those who wait though others spend all of it in every turn', async () => {
+    const share = new Share(0.25);
+    let spending = true;
+    let served = 0;
+    // Whoever doesn't ask spends it before, or behind, those who wait.
+    const spend = (): void => {
+      share.spent(1);
+      if (spending) setImmediate(spend);
+    };
+    setImmediate(spend);
+    await turns(3);
+    expect(share.hasRoom).to.equal(false);
+    for (let i = 0; i < 5; i++) {
+      share.whenRoom(() => {
+        served++;
+        share.spent(1);
+      });
+    }
+    await turns(12);
+    spending = false;
+    expect(served).to.equal(5);
+  });
+
+  it('goes from one to the next, and not twice to the same', async () => {
+    const share = new Share(0.25);
+    const done = [0, 0, 0, 0, 0];
+    const MANY = 50;
+    const go = (i: number): void => {
+      while (share.hasRoom && (done[i] ?? MANY) < MANY) {
+        done[i] = (done[i] ?? 0) + 1;
+        share.spent(0.2);
+      }
+      if ((done[i] ?? MANY) < MANY) share.whenRoom(() => go(i));
+    };
+    for (let i = 0; i < done.length; i++) go(i);
+    while (Math.max(...done) < MANY) await turns(1);
+    expect(Math.min(...done)).to.be.at.least(MANY - 4);
+  });
+
+  it('is not for newcomers while somebody waits', async () => {
+    const share = new Share(0.25);
+    share.spent(1);
+    let went = false;
+    share.whenRoom(() => {
+      went = true;
+    });
+    const seen: [boolean, boolean][] = [];
+    for (let i = 0; i < 4; i++) {
+      seen.push([share.hasRoom, went]);
+      await turns(1);
+    }
+    for (const [hasRoom, wentBefore] of seen) expect(hasRoom).to.equal(wentBefore);
+    expect(went).to.equal(true);
+  });
+
+  it('comes anew with the next turn, also when nobody waits', async () => {
+    const share = new Share(0.25);
+    share.spent(1);
+    expect(share.hasRoom).to.equal(false);
+    await turns(2);
+    expect(share.hasRoom).to.equal(true);
+  });
+
+  it('counts the time of what it does', async () => {
+    const share = new Share(0.25);
+    const order: number[] = [];
+    let inTurn = 0;
+    let most = 0;
+    for (let i = 0; i < 10; i++) {
+      share.do(() => {
+        order.push(i);
+        if (inTurn++ === 0) {
+          setImmediate(() => {
+            most = Math.max(most, inTurn);
+            inTurn = 0;
+          });
+        }
+        const until = performance.now() + 0.3;
+        while (performance.now() < until);
+      });
+    }
+    while (order.length < 10) await turns(1);
+    await turns(2);
+    expect(order).to.deep.equal([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(most).to.be.at.most(2);
+  });
+
+  it('goes on when one of those who waited throws, and their exceptions are the process’s', async () => {
+    const uncaught = process.listeners('uncaughtException');
+    process.removeAllListeners('uncaughtException');
+    const errors: string[] = [];
+    process.on('uncaughtException', (error) => errors.push(error.message));
+    try {
+      const called: number[] = [];
+      for (let i = 0; i < 6; i++) {
+        inLaterTurn(() => {
+          called.push(i);
+          if (i % 2 === 0) throw new Error(`${i}`);
+        });
+      }
+      await turns(10);
+      expect(called).to.deep.equal([0, 1, 2, 3, 4, 5]);
+      expect(errors).to.deep.equal(['0', '2', '4']);
+    } finally {
+      process.removeAllListeners('uncaughtException');
+      for (const listener of uncaught) process.on('uncaughtException', listener);
+    }
+  });
+
+  it('is nobody’s async context', async () => {
+    const storage = new AsyncLocalStorage<string>();
+    const seen: unknown[] = [];
+    storage.run('a request', () => {
+      inLaterTurn(() => seen.push(storage.getStore()));
+      const share = new Share(1);
+      share.spent(2);
+      share.whenRoom(() => seen.push(storage.getStore()));
+    });
+    await turns(4);
+    expect(seen).to.deep.equal([undefined, undefined]);
+  });
+});
