@@ -144,6 +144,9 @@ export class Share {
   }
 }
 
+/** ms of a turn. With half of it, HTTP/2 answers of 100 kB cost a tenth more. */
+const LARGE_WRITES = 1;
+
 /** A MB takes a ms at least: so much TLS encrypts. */
 const BYTES_PER_MS = 1_048_576;
 
@@ -152,7 +155,7 @@ const BYTES_PER_MS = 1_048_576;
  * as there is room: one client with a fast network, or a few that don't read at all, would keep everyone else waiting for
  * tens of milliseconds.
  */
-export const largeWrites = new Share(0.25);
+export const largeWrites = new Share(LARGE_WRITES);
 
 /** Large writes have taken this turn since `at`, on the `now()` clock. */
 export function wroteLarge(bytes: number, at: number): void {
