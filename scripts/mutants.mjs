@@ -140,8 +140,8 @@ const MUTANTS = [
   [
     "what comes of a large write is told in nobody's context",
     'src/h1/writes.ts',
-    'AsyncResource.bind(writeOn)',
-    'writeOn',
+    'context.runInAsyncScope(writeOn);',
+    'writeOn();',
     LARGE_ANSWERS,
   ],
   [

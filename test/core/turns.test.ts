@@ -111,7 +111,7 @@ describe('a share of turns', () => {
           if (i % 2 === 0) throw new Error(`${i}`);
         });
       }
-      await turns(10);
+      for (let i = 0; i < 1_000 && errors.length < 3; i++) await turns(1);
       expect(called).to.deep.equal([0, 1, 2, 3, 4, 5]);
       expect(errors).to.deep.equal(['0', '2', '4']);
     } finally {
