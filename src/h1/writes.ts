@@ -6,6 +6,7 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import { Socket } from 'node:net';
+import { rethrow } from '../core/rethrow.js';
 import { now } from '../core/timing.js';
 import { largeWrites, wroteLarge } from '../core/turns.js';
 
@@ -140,7 +141,12 @@ export function failWaiting(socket: Socket): void {
   const vector = socket as unknown as Vector;
   const fail = vector[kFail];
   vector[kFail] = undefined;
-  fail?.();
+  try {
+    fail?.();
+  } catch (error) {
+    // The socket has to go, whatever a listener does.
+    rethrow(error);
+  }
 }
 
 function writeGroup(vector: Vector, group: readonly Chunk[], done: Done): void {
