@@ -205,15 +205,26 @@ describe('large answers', () => {
         const isLast = ++wrote === 3 * CLIENTS;
         if (isLast) res.socket?.on('close', () => events.push('socket closed'));
         res.write(BODY, (error) => {
-          if (isLast) events.push(error instanceof Error ? 'failed' : 'written');
+          if (!isLast) return;
+          events.push(error instanceof Error ? 'failed' : 'written');
+          // Its exception is the process's, and keeps no socket.
+          throw new Error('of a callback');
         });
         // Once node:http has given the socket what it was given.
         if (isLast) process.nextTick(setImmediate, () => server.closeAllConnections());
       });
       const clients = await Promise.all(Array.from({ length: 3 * CLIENTS }, () => deaf(kind, port, 'http/1.1')));
-      for (const client of clients) client.write(H1_WORDS);
-      await eventually(() => events.includes('socket closed'), 'the last connection closed');
-      expect(events).to.deep.equal(['failed', 'socket closed']);
+      const uncaught = process.listeners('uncaughtException');
+      process.removeAllListeners('uncaughtException').on('uncaughtException', ({ message }) => events.push(message));
+      try {
+        for (const client of clients) client.write(H1_WORDS);
+        await eventually(() => events.length === 3, 'the last connection closed');
+      } finally {
+        process.removeAllListeners('uncaughtException');
+        for (const listener of uncaught) process.on('uncaughtException', listener);
+      }
+      expect(events[0]).to.equal('failed');
+      expect(events).to.have.members(['failed', 'of a callback', 'socket closed']);
     });
   }
 });
