@@ -23,6 +23,7 @@ const H1_BACKLOG = tests('test/h1/backlog.test.ts');
 const H2_TESTS = tests('test/h2-connection/drain.test.ts');
 const H2_READING = tests('test/h2-connection/reading.test.ts');
 const H2_UNSEEN = tests('test/h2-connection/unseen.test.ts');
+const TURNS = tests('test/core/turns.test.ts');
 const LARGE_ANSWERS = tests('test/server/large-answers.test.ts');
 const CONTRACT = tests('test/contract/h1.test.ts', 'test/contract/h2.test.ts');
 
@@ -122,6 +123,20 @@ const MUTANTS = [
     'beginnings.do(() => {',
     'process.nextTick(() => {',
     tests('test/server/many-bursts.test.ts'),
+  ],
+  [
+    'newcomers have a share of a turn before those who wait for it',
+    'src/core/turns.ts',
+    'return this.#isLeft() && (this.#serving || this.#line.isEmpty);',
+    'return this.#isLeft();',
+    TURNS,
+  ],
+  [
+    'a share that is spent in every turn never comes to those who wait',
+    'src/core/turns.ts',
+    'this.#line.serve(() => this.#isLeft());',
+    'this.#line.serve(() => this.#left > 0);',
+    TURNS,
   ],
   [
     'all that waits for a turn is done in one',

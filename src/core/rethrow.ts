@@ -1,6 +1,6 @@
-/** An exception of a listener's, where our own state is in between. */
+/** How a listener's exception becomes the process's, where our own state is in between. */
 
-/** Throws where nobody's state is in between: a listener's exception is the process's, not ours. */
+/** Throws where nobody's state is in between. */
 export function rethrow(error: unknown): void {
   process.nextTick(() => {
     throw error;

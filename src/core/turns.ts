@@ -99,21 +99,26 @@ export class Share {
 
   /** Whether work may begin in this turn: there is time left of it, and nobody waits who came before. */
   get hasRoom(): boolean {
-    return this.#isLeft && (this.#serving || this.#line.isEmpty);
+    return this.#isLeft() && (this.#serving || this.#line.isEmpty);
   }
 
-  get #isLeft(): boolean {
-    if (this.#turn !== current) {
-      this.#turn = current;
-      this.#left = this.#perTurn;
-    }
+  #isLeft(): boolean {
+    this.#renew();
     return this.#left > 0;
+  }
+
+  /** A turn that has come since has the share anew. */
+  #renew(): void {
+    if (this.#turn === current) return;
+    this.#turn = current;
+    this.#left = this.#perTurn;
   }
 
   /** So many ms of this turn have gone. */
   spent(ms: number): void {
-    if (this.#isLeft) awaitTurn();
+    this.#renew();
     this.#left -= ms;
+    awaitTurn();
   }
 
   /** Calls back in a turn that has room: once, and in nobody's async context. */
@@ -139,7 +144,7 @@ export class Share {
   /** A turn has come: those who wait go on. */
   serve(): void {
     this.#serving = true;
-    this.#line.serve(() => this.#isLeft);
+    this.#line.serve(() => this.#isLeft());
     this.#serving = false;
   }
 }

@@ -169,35 +169,6 @@ describe('large answers', () => {
   }
 
   for (const kind of PORTS) {
-    it(`http/1.1: one goes on beside many over HTTP/2 that are asked for again and again (${kind})`, async () => {
-      const slices = 40;
-      const { port } = await servers.start(kind, {}, (req, res) =>
-        res.end(req.url === '/slices' ? Buffer.alloc(slices * 262_144) : BODY.subarray(0, 60_000)),
-      );
-      const tls = kind === 'TLS';
-      let asking = true;
-      let others = 0;
-      const ask = async (client: H2Client): Promise<void> => {
-        while (asking) {
-          await client.fetch({ path: '/' });
-          others++;
-        }
-      };
-      const crowd = await Promise.all(Array.from({ length: 20 }, () => H2Client.connect({ port, tls, record: false })));
-      const asked = crowd.flatMap((client) => Array.from({ length: 8 }, () => ask(client).catch(() => {})));
-      const client = await H1Client.connect({ port, tls });
-      await eventually(() => others > 200, 'a busy crowd');
-      const before = others;
-      const { body } = await client.fetch({ path: '/slices' });
-      const served = others - before;
-      asking = false;
-      await Promise.all(asked);
-      for (const each of [...crowd, client]) each.destroy();
-      expect(body.length).to.equal(slices * 262_144);
-      // A slice has its turn among the crowd's 160 requests at a time.
-      expect(served).to.be.below(slices * 160);
-    }).timeout(60_000);
-
     it(`http/1.1: what waits for its turn fails before its socket is closed (${kind})`, async () => {
       const events: string[] = [];
       let wrote = 0;

@@ -8,18 +8,13 @@ import { Duplex } from 'node:stream';
 import { connect as connectTls, TLSSocket } from 'node:tls';
 import { expect } from 'chai';
 import { encodeFrame, encodeLiterals, Flag, FrameType, PREFACE } from '../wire/h2-frames.js';
+import { stall } from '../wire/waiting.js';
 import { eventually, Servers } from './support.js';
 
 const CLIENTS = 12;
 const REQUESTS = 100;
 /** ms that a handler computes. */
 const WORK = 0.1;
-
-/** A handler that is busy. */
-function burn(ms: number): void {
-  const until = performance.now() + ms;
-  while (performance.now() < until);
-}
 
 const BLOCK = encodeLiterals([
   [':method', 'GET'],
@@ -60,7 +55,7 @@ describe('bursts on many connections', () => {
           inTurn = 0;
         });
       }
-      burn(WORK);
+      stall(WORK);
       res.end();
     });
     for (let i = 0; i < CLIENTS; i++) {
@@ -106,7 +101,7 @@ describe('bursts on many connections', () => {
           inTurn = 0;
         });
       }
-      burn(0.3);
+      stall(0.3);
     };
     try {
       for (const raw of raws) raw.write(hello);
