@@ -160,6 +160,20 @@ const MUTANTS = [
     LARGE_ANSWERS,
   ],
   [
+    'what a write callback throws while its connection is reset is lost, and the connection stays',
+    'src/h1/writes.ts',
+    'if (!vector.destroyed) {\n      done(error);',
+    'if (vector !== undefined) {\n      done(error);',
+    LARGE_ANSWERS,
+  ],
+  [
+    'slices are written on behind the end of their socket',
+    'src/h1/writes.ts',
+    'error ?? (vector.destroyed && left.length > 0 ? socketClosed() : undefined)',
+    'error',
+    LARGE_ANSWERS,
+  ],
+  [
     'HTTP/2 writes on without room for it',
     'src/h2/wire.ts',
     'if (largeWrites.hasRoom) return true;',

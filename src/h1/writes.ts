@@ -27,14 +27,34 @@ const kFail = Symbol('lastcall.fail');
 type Vector = {
   [kSlicesWait]?: boolean;
   [kFail]?: (() => void) | undefined;
+  readonly destroyed: boolean;
   _write(chunk: Buffer | string, encoding: BufferEncoding | 'buffer', done: Done): void;
   _writev: Writev;
 };
 
 const { _write: write, _writev: writev } = Socket.prototype as unknown as Vector;
 
+/**
+ * Tells of a write, whatever whoever wrote makes of it: TLS over a socket that is closed already fails its writes in the
+ * middle of closing, where an exception would end that and be lost, and 'close' would never come.
+ */
+function toldApart(vector: Vector, done: Done): Done {
+  return (error) => {
+    if (!vector.destroyed) {
+      done(error);
+      return;
+    }
+    try {
+      done(error);
+    } catch (thrown) {
+      rethrow(thrown);
+    }
+  };
+}
+
 /** In the place of a socket's _writev(), which the stream calls with all that was written since it was corked. */
-function writeJoined(this: Vector, chunks: readonly Chunk[], done: Done): void {
+function writeJoined(this: Vector, chunks: readonly Chunk[], whenDone: Done): void {
+  const done = toldApart(this, whenDone);
   let size = 0;
   let filled = 0;
   let only: Chunk | undefined;
@@ -52,7 +72,8 @@ function writeJoined(this: Vector, chunks: readonly Chunk[], done: Done): void {
 }
 
 /** In the place of a socket's _write(): a chunk that is large goes in slices, each when the one before has gone. */
-function writeSliced(this: Vector, chunk: Buffer | string, encoding: BufferEncoding | 'buffer', done: Done): void {
+function writeSliced(this: Vector, chunk: Buffer | string, encoding: BufferEncoding | 'buffer', whenDone: Done): void {
+  const done = toldApart(this, whenDone);
   if (chunk.length <= JOIN_BELOW) write.call(this, chunk, encoding, done);
   else writeGroups(this, groupsOf([{ chunk, encoding }]), done);
 }
@@ -107,8 +128,11 @@ function writeGroups(vector: Vector, groups: readonly Chunk[][], done: Done): vo
     if (written) done();
   };
   const onWritten: Done = (error) => {
-    if (error) {
-      done(error);
+    // Node 20 calls a write complete whose socket is destroyed.
+    const failure = error ?? (vector.destroyed && left.length > 0 ? socketClosed() : undefined);
+    if (failure) {
+      left = [];
+      done(failure);
       return;
     }
     written = true;
@@ -141,12 +165,7 @@ export function failWaiting(socket: Socket): void {
   const vector = socket as unknown as Vector;
   const fail = vector[kFail];
   vector[kFail] = undefined;
-  try {
-    fail?.();
-  } catch (error) {
-    // The socket has to go, whatever a listener does.
-    rethrow(error);
-  }
+  fail?.();
 }
 
 function writeGroup(vector: Vector, group: readonly Chunk[], done: Done): void {

@@ -168,6 +168,18 @@ describe('large answers', () => {
     }
   }
 
+  /** What the process is told of while `run` runs, instead of dying of it. */
+  async function uncaughtDuring(told: (message: string) => void, run: () => Promise<void>): Promise<void> {
+    const others = process.listeners('uncaughtException');
+    process.removeAllListeners('uncaughtException').on('uncaughtException', ({ message }) => told(message));
+    try {
+      await run();
+    } finally {
+      process.removeAllListeners('uncaughtException');
+      for (const listener of others) process.on('uncaughtException', listener);
+    }
+  }
+
   for (const kind of PORTS) {
     it(`http/1.1: what waits for its turn fails before its socket is closed (${kind})`, async () => {
       const events: string[] = [];
@@ -185,17 +197,46 @@ describe('large answers', () => {
         if (isLast) process.nextTick(setImmediate, () => server.closeAllConnections());
       });
       const clients = await Promise.all(Array.from({ length: 3 * CLIENTS }, () => deaf(kind, port, 'http/1.1')));
-      const uncaught = process.listeners('uncaughtException');
-      process.removeAllListeners('uncaughtException').on('uncaughtException', ({ message }) => events.push(message));
-      try {
-        for (const client of clients) client.write(H1_WORDS);
-        await eventually(() => events.length === 3, 'the last connection closed');
-      } finally {
-        process.removeAllListeners('uncaughtException');
-        for (const listener of uncaught) process.on('uncaughtException', listener);
-      }
+      await uncaughtDuring(
+        (message) => events.push(message),
+        async () => {
+          for (const client of clients) client.write(H1_WORDS);
+          await eventually(() => events.length === 3, 'the last connection closed');
+        },
+      );
       expect(events[0]).to.equal('failed');
       expect(events).to.have.members(['failed', 'of a callback', 'socket closed']);
     });
+
+    for (const alpn of ['http/1.1', 'h2'] as const) {
+      it(`${alpn}: a callback that throws as its write is cut keeps no connection (${kind})`, async () => {
+        const events: string[] = [];
+        const { server, port } = await servers.start(kind, {}, (_req, res) => {
+          // More than the kernel takes.
+          res.write(Buffer.alloc(64_000_000), (error) => {
+            events.push(error instanceof Error ? 'failed' : 'written');
+            throw new Error('of a callback');
+          });
+        });
+        const client = await deaf(kind, port, alpn);
+        const turns = new Turns();
+        let written = 0;
+        await uncaughtDuring(
+          (message) => events.push(message),
+          async () => {
+            client.write(alpn === 'h2' ? H2_WORDS : H1_WORDS);
+            await eventually(() => {
+              const before = written;
+              written = turns.all;
+              return written > 1_000_000 && written === before;
+            }, 'a client that takes no more');
+            server.closeAllConnections();
+            await eventually(() => events.length === 2 && server.connections.size === 0, 'the connection closed');
+          },
+        );
+        turns.stop();
+        expect(events).to.deep.equal(['failed', 'of a callback']);
+      });
+    }
   }
 });
