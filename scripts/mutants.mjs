@@ -113,7 +113,7 @@ const MUTANTS = [
   [
     'an answer of which a slice was written when a reset came counts as served',
     'src/h1/writes.ts',
-    'return (socket as unknown as Vector)[kSlicesWait] !== true;',
+    'return (socket as unknown as Vector)[kSliced]?.isWhole ?? true;',
     'return true;',
     tests('test/server/reset-behind-answer.test.ts'),
   ],
@@ -155,8 +155,8 @@ const MUTANTS = [
   [
     "what comes of a large write is told in nobody's context",
     'src/h1/writes.ts',
-    'context.runInAsyncScope(writeOn);',
-    'writeOn();',
+    'context.runInAsyncScope(this.#writeOn);',
+    'this.#writeOn();',
     LARGE_ANSWERS,
   ],
   [
@@ -169,7 +169,7 @@ const MUTANTS = [
   [
     'slices are written on behind the end of their socket',
     'src/h1/writes.ts',
-    'error ?? (vector.destroyed && left.length > 0 ? socketClosed() : undefined)',
+    'error ?? (this.#vector.destroyed && !this.isWhole ? socketClosed() : undefined)',
     'error',
     LARGE_ANSWERS,
   ],

@@ -20,13 +20,10 @@ const SLICE = 262_144;
 type Chunk = { readonly chunk: Buffer | string; readonly encoding: BufferEncoding | 'buffer' };
 type Done = (error?: Error | null) => void;
 type Writev = (this: Vector, chunks: readonly Chunk[], done: Done) => void;
-/** On a socket: slices of what was written last are still to be written. */
-const kSlicesWait = Symbol('lastcall.slicesWait');
-/** On a socket: how what waits for a turn fails, if the socket doesn't live to see it. */
-const kFail = Symbol('lastcall.fail');
+/** On a socket: its last write that went in slices. */
+const kSliced = Symbol('lastcall.sliced');
 type Vector = {
-  [kSlicesWait]?: boolean;
-  [kFail]?: (() => void) | undefined;
+  [kSliced]?: SlicedWrite;
   readonly destroyed: boolean;
   _write(chunk: Buffer | string, encoding: BufferEncoding | 'buffer', done: Done): void;
   _writev: Writev;
@@ -66,7 +63,7 @@ function writeJoined(this: Vector, chunks: readonly Chunk[], whenDone: Done): vo
     only = one;
   }
   if (!Number.isFinite(size)) writev.call(this, chunks, done);
-  else if (size > JOIN_BELOW) writeGroups(this, groupsOf(chunks), done);
+  else if (size > JOIN_BELOW) new SlicedWrite(this, groupsOf(chunks), done).begin();
   else if (only !== undefined && filled === 1) write.call(this, only.chunk, plainest(only, size), done);
   else write.call(this, joined(chunks, size), 'buffer', done);
 }
@@ -75,7 +72,7 @@ function writeJoined(this: Vector, chunks: readonly Chunk[], whenDone: Done): vo
 function writeSliced(this: Vector, chunk: Buffer | string, encoding: BufferEncoding | 'buffer', whenDone: Done): void {
   const done = toldApart(this, whenDone);
   if (chunk.length <= JOIN_BELOW) write.call(this, chunk, encoding, done);
-  else writeGroups(this, groupsOf([{ chunk, encoding }]), done);
+  else new SlicedWrite(this, groupsOf([{ chunk, encoding }]), done).begin();
 }
 
 /** Chunks that go together: at most a slice, large ones cut up. */
@@ -105,77 +102,96 @@ function groupsOf(chunks: readonly Chunk[]): Chunk[][] {
   return groups;
 }
 
-/** One after the other, however soon the socket is done with each, and as far as this turn has room. */
-function writeGroups(vector: Vector, groups: readonly Chunk[][], done: Done): void {
-  let left = groups;
-  let looping = false;
-  let written = true;
-  const writeOn = (): void => {
-    if (looping) return;
-    looping = true;
-    for (let [group] = left; written && group !== undefined; [group] = left) {
+/** A write that goes in slices: one after the other, however soon the socket is done with each, as far as turns have room. */
+class SlicedWrite {
+  readonly #vector: Vector;
+  readonly #done: Done;
+  #left: readonly Chunk[][];
+  /** What was written last has gone. */
+  #written = true;
+  #looping = false;
+  /** Of whoever wrote, while it waits for a turn that has room: what comes of the write is told there. */
+  #waits: AsyncResource | undefined;
+
+  constructor(vector: Vector, groups: readonly Chunk[][], done: Done) {
+    this.#vector = vector;
+    this.#left = groups;
+    this.#done = done;
+  }
+
+  begin(): void {
+    this.#vector[kSliced] = this;
+    this.#writeOn();
+  }
+
+  /** Whether all of it has gone to Node. */
+  get isWhole(): boolean {
+    return this.#left.length === 0;
+  }
+
+  /** What waits for a turn fails now. */
+  failWaiting(): void {
+    const context = this.#waits;
+    if (context === undefined) return;
+    this.#waits = undefined;
+    this.#left = [];
+    context.runInAsyncScope(this.#done, undefined, socketClosed());
+  }
+
+  readonly #writeOn = (): void => {
+    if (this.#looping) return;
+    this.#looping = true;
+    for (let [group] = this.#left; this.#written && group !== undefined; [group] = this.#left) {
       if (!largeWrites.hasRoom) {
-        looping = false;
-        wait();
+        this.#looping = false;
+        this.#wait();
         return;
       }
-      left = left.slice(1);
-      written = false;
-      vector[kSlicesWait] = left.length > 0;
-      writeGroup(vector, group, onWritten);
+      this.#left = this.#left.slice(1);
+      this.#written = false;
+      this.#write(group);
     }
-    looping = false;
-    if (written) done();
+    this.#looping = false;
+    if (this.#written) this.#done();
   };
-  const onWritten: Done = (error) => {
+
+  readonly #onWritten: Done = (error) => {
     // Node 20 calls a write complete whose socket is destroyed.
-    const failure = error ?? (vector.destroyed && left.length > 0 ? socketClosed() : undefined);
+    const failure = error ?? (this.#vector.destroyed && !this.isWhole ? socketClosed() : undefined);
     if (failure) {
-      left = [];
-      done(failure);
+      this.#left = [];
+      this.#done(failure);
       return;
     }
-    written = true;
-    writeOn();
+    this.#written = true;
+    this.#writeOn();
   };
-  const wait = (): void => {
-    // What comes of the writes is told in the context of whoever wrote.
+
+  #write(group: readonly Chunk[]): void {
+    let size = 0;
+    for (const one of group) size += bytesOf(one);
+    const at = now();
+    const [one] = group;
+    if (one !== undefined && group.length === 1) {
+      write.call(this.#vector, one.chunk, plainest(one, size), this.#onWritten);
+    } else writev.call(this.#vector, group, this.#onWritten);
+    wroteLarge(size, at);
+  }
+
+  #wait(): void {
     const context = new AsyncResource('LASTCALLWRITE');
-    vector[kFail] = () => {
-      left = [];
-      context.runInAsyncScope(done, undefined, socketClosed());
-    };
+    this.#waits = context;
     largeWrites.whenRoom(() => {
-      if (left.length === 0) return;
-      vector[kFail] = undefined;
-      context.runInAsyncScope(writeOn);
+      if (this.isWhole) return;
+      this.#waits = undefined;
+      context.runInAsyncScope(this.#writeOn);
     });
-  };
-  vector[kSlicesWait] = left.length > 0;
-  writeOn();
+  }
 }
 
 /** What Node fails a write with whose socket has gone. */
 function socketClosed(): Error {
   return Object.assign(new Error('Socket is closed'), { code: 'ERR_SOCKET_CLOSED' });
-}
-
-/** The socket is being destroyed: what waits for its turn fails now, ahead of 'close'. */
-export function failWaiting(socket: Socket): void {
-  const vector = socket as unknown as Vector;
-  const fail = vector[kFail];
-  vector[kFail] = undefined;
-  fail?.();
-}
-
-function writeGroup(vector: Vector, group: readonly Chunk[], done: Done): void {
-  let size = 0;
-  for (const one of group) size += bytesOf(one);
-  const at = now();
-  const [one] = group;
-  if (one !== undefined && group.length === 1) write.call(vector, one.chunk, plainest(one, size), done);
-  else writev.call(vector, group, done);
-  wroteLarge(size, at);
 }
 
 /** How many bytes a chunk makes; infinitely many where only decoding it would tell. */
@@ -211,7 +227,12 @@ function joined(chunks: readonly Chunk[], size: number): Buffer {
 
 /** Whether all of what the stream has passed on to the socket has gone to Node, and not only a slice of it. */
 export function isWhole(socket: Socket): boolean {
-  return (socket as unknown as Vector)[kSlicesWait] !== true;
+  return (socket as unknown as Vector)[kSliced]?.isWhole ?? true;
+}
+
+/** The socket is being destroyed: what waits for its turn fails now, ahead of 'close'. */
+export function failWaiting(socket: Socket): void {
+  (socket as unknown as Vector)[kSliced]?.failWaiting();
 }
 
 /** Joins what is written to a socket in one go when it is little, and slices it when it is much. */
