@@ -320,6 +320,13 @@ const MUTANTS = [
     H1_TESTS,
   ],
   [
+    'h1: pipelined requests of all connections are handled in one turn',
+    H1_CONNECTION,
+    'if (!pipelined.hasRoom) {',
+    'if (pipelined === undefined) {',
+    tests('test/server/many-bursts.test.ts'),
+  ],
+  [
     'h1: close although requests that were read are not parsed',
     H1_CONNECTION,
     '!this.#backlog.holdsBytes &&',

@@ -16,6 +16,7 @@ import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { LingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
+import { Share } from '../core/turns.js';
 import { advertiseKeepAlive, cutBody, discardBody, onMessageBegin, sendHead } from '../http-internals.js';
 import { bytesTaken, type ResetWatcher, watchForReset } from '../socket-internals.js';
 import { Backlog, type Reader } from './backlog.js';
@@ -53,6 +54,12 @@ type State = 'open' | 'announced' | 'committed' | 'ended' | 'upgraded';
 
 /** Requests that may wait for their turn, as many as HTTP/2's streams; beyond it nothing is read until half are answered. */
 const MAX_PIPELINED = 100;
+
+/**
+ * ms that the handlers of pipelined requests take of a turn of the event loop, for all connections together. Answered one
+ * after the other, those of a crowd that pipelines would make one turn otherwise.
+ */
+const pipelined = new Share(0.5);
 
 /** More late requests than a client could have on its way by accident: discarding them for ever would serve an attack. */
 const MAX_LATE = 1_000;
@@ -95,6 +102,8 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
   readonly #backlog: Backlog;
   /** In the order of their arrival; the first is the one being answered. */
   readonly #unanswered: Exchange[] = [];
+  /** The first of them waits for a turn that has room. */
+  #waitsForRoom = false;
   /** A request after which the connection is no longer HTTP: it waits for its turn, or has been handed over. */
   #upgrade: Upgrade | undefined;
   #state: State = 'open';
@@ -333,19 +342,37 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     const exchange = this.#unanswered[0];
     if (exchange !== undefined) {
       if (!exchange.waits) return;
-      exchange.waits = false;
-      if (exchange.context === undefined) {
+      if (exchange.context !== undefined) this.#handlePipelined(exchange, exchange.context);
+      else {
+        exchange.waits = false;
         this.#handle(exchange);
-        return;
       }
-      exchange.turnAt = now();
-      exchange.context.runInAsyncScope(this.#handle, this, exchange);
     } else if (this.#upgrade !== undefined) this.#upgrade.turn();
     else this.#refusal?.turn();
   }
 
   #handle({ delivered = 'request', req, res }: Exchange): void {
     this.#context.host.deliver(this.#connection, delivered, req, res);
+  }
+
+  #handlePipelined(exchange: Exchange, context: AsyncResource): void {
+    if (this.#waitsForRoom) return;
+    if (!pipelined.hasRoom) {
+      this.#waitsForRoom = true;
+      pipelined.whenRoom(() => {
+        this.#waitsForRoom = false;
+        this.next();
+      });
+      return;
+    }
+    exchange.waits = false;
+    const at = now();
+    exchange.turnAt = at;
+    try {
+      context.runInAsyncScope(this.#handle, this, exchange);
+    } finally {
+      pipelined.spent(now() - at);
+    }
   }
 
   /** An answer is complete before its request. */
