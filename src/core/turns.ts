@@ -10,6 +10,9 @@ import { now } from './timing.js';
 /** ms of a turn after which nothing more that has merely waited is done in it. */
 const SLICE = 0.5;
 
+/** Where others make turns long, what waits has this part of their time, and doesn't starve. */
+const PART_OF_OTHERS = 1 / 4;
+
 /** What waits is nobody's request. */
 const neutral = new AsyncResource('LASTCALLTURN');
 
@@ -50,6 +53,10 @@ const shares: Share[] = [];
 let turnComes = false;
 /** Counts turns, as far as one has to be told from the next. */
 let current = 0;
+/** Since when others have had the loop, on the `now()` clock. */
+let othersSince = 0;
+/** How long they had it in the last turns, in ms: one that is long for once is none of theirs. */
+const othersTook = [0, 0, 0, 0];
 
 /** Calls back in a later turn: once, and in nobody's async context. */
 export function inLaterTurn(goOn: () => void): void {
@@ -60,6 +67,7 @@ export function inLaterTurn(goOn: () => void): void {
 function awaitTurn(): void {
   if (turnComes) return;
   turnComes = true;
+  othersSince = now();
   neutral.runInAsyncScope(setImmediate, undefined, turn);
 }
 
@@ -67,13 +75,12 @@ function awaitTurn(): void {
 function turn(): void {
   turnComes = false;
   current++;
-  let until = Number.POSITIVE_INFINITY;
-  line.serve(() => {
-    const at = now();
-    until = Math.min(until, at + SLICE);
-    return at < until;
-  });
-  for (const share of shares) share.serve();
+  const from = now();
+  othersTook[current % othersTook.length] = from - othersSince;
+  const least = Math.min(...othersTook) * PART_OF_OTHERS;
+  const until = from + Math.max(SLICE, least);
+  line.serve(() => now() < until);
+  for (const share of shares) share.serve(least);
   if (!line.isEmpty || shares.some(({ isWaitedFor }) => isWaitedFor)) awaitTurn();
 }
 
@@ -86,7 +93,7 @@ export class Share {
   #turn = current;
   #serving = false;
 
-  /** @param perTurn ms after which no other work of this kind begins in a turn */
+  /** @param perTurn ms after which no other work of this kind begins in a turn, unless others make it long */
   constructor(perTurn: number) {
     this.#perTurn = perTurn;
     this.#left = perTurn;
@@ -141,8 +148,15 @@ export class Share {
     }
   }
 
-  /** A turn has come: those who wait go on. */
-  serve(): void {
+  /**
+   * A turn has come: those who wait go on.
+   *
+   * @param least ms that they have of it, if that is more than the share
+   */
+  serve(least: number): void {
+    if (this.#line.isEmpty) return;
+    this.#renew();
+    this.#left = Math.max(this.#left, least);
     this.#serving = true;
     this.#line.serve(() => this.#isLeft());
     this.#serving = false;

@@ -61,6 +61,9 @@ const MAX_PIPELINED = 100;
  */
 const pipelined = new Share(0.5);
 
+/** ms that one of them counts for at least: what it does behind an `await` is in the same turn as a rule, and not seen. */
+const LEAST_WORK = 0.025;
+
 /** More late requests than a client could have on its way by accident: discarding them for ever would serve an attack. */
 const MAX_LATE = 1_000;
 
@@ -184,7 +187,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     const exchange = this.#unanswered.at(-1);
     if (exchange !== undefined) {
       // Of a request that waits for its turn nobody reads the body.
-      if (exchange !== this.#unanswered[0]) return { what: 'answer' };
+      if (exchange !== this.#unanswered[0] || exchange.waits) return { what: 'answer' };
       if (exchange.req.complete || exchange.res.headersSent || exchange.awaitsContinue) return { what: 'answer' };
       return { what: 'body', since: exchange.turnAt, heldBack: !exchange.awaitsBody };
     }
@@ -371,8 +374,10 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     try {
       context.runInAsyncScope(this.#handle, this, exchange);
     } finally {
-      pipelined.spent(now() - at);
+      pipelined.spent(Math.max(LEAST_WORK, now() - at));
     }
+    // While it waited, its body wasn't timed.
+    if (!exchange.req.complete) this.#timeouts.reconsider();
   }
 
   /** An answer is complete before its request. */

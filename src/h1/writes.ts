@@ -25,6 +25,7 @@ const kSliced = Symbol('lastcall.sliced');
 type Vector = {
   [kSliced]?: SlicedWrite;
   readonly destroyed: boolean;
+  destroy(error: Error): unknown;
   _write(chunk: Buffer | string, encoding: BufferEncoding | 'buffer', done: Done): void;
   _writev: Writev;
 };
@@ -32,19 +33,25 @@ type Vector = {
 const { _write: write, _writev: writev } = Socket.prototype as unknown as Vector;
 
 /**
- * Tells of a write, whatever whoever wrote makes of it: TLS over a socket that is closed already fails its writes in the
- * middle of closing, where an exception would end that and be lost, and 'close' would never come.
+ * Tells of a write, whatever whoever wrote makes of it. TLS over a socket that is closed already fails its writes in the
+ * middle of closing, where an exception would end that and be lost, and 'close' would never come. And Node destroys a
+ * socket whose write has failed after it has told of it, unless it is told in vain.
  */
 function toldApart(vector: Vector, done: Done): Done {
   return (error) => {
-    if (!vector.destroyed) {
-      done(error);
+    if (vector.destroyed) {
+      try {
+        done(error);
+      } catch (thrown) {
+        rethrow(thrown);
+      }
       return;
     }
     try {
       done(error);
-    } catch (thrown) {
-      rethrow(thrown);
+    } finally {
+      // Behind Node's own tick.
+      if (error) process.nextTick(() => vector.destroy(error));
     }
   };
 }
@@ -107,6 +114,7 @@ class SlicedWrite {
   readonly #vector: Vector;
   readonly #done: Done;
   #left: readonly Chunk[][];
+  #failed = false;
   /** What was written last has gone. */
   #written = true;
   #looping = false;
@@ -126,7 +134,7 @@ class SlicedWrite {
 
   /** Whether all of it has gone to Node. */
   get isWhole(): boolean {
-    return this.#left.length === 0;
+    return this.#left.length === 0 && !this.#failed;
   }
 
   /** What waits for a turn fails now. */
@@ -134,7 +142,7 @@ class SlicedWrite {
     const context = this.#waits;
     if (context === undefined) return;
     this.#waits = undefined;
-    this.#left = [];
+    this.#failed = true;
     context.runInAsyncScope(this.#done, undefined, socketClosed());
   }
 
@@ -157,9 +165,9 @@ class SlicedWrite {
 
   readonly #onWritten: Done = (error) => {
     // Node 20 calls a write complete whose socket is destroyed.
-    const failure = error ?? (this.#vector.destroyed && !this.isWhole ? socketClosed() : undefined);
+    const failure = error ?? (this.#vector.destroyed && this.#left.length > 0 ? socketClosed() : undefined);
     if (failure) {
-      this.#left = [];
+      this.#failed = true;
       this.#done(failure);
       return;
     }
@@ -182,7 +190,7 @@ class SlicedWrite {
     const context = new AsyncResource('LASTCALLWRITE');
     this.#waits = context;
     largeWrites.whenRoom(() => {
-      if (this.isWhole) return;
+      if (this.#failed) return;
       this.#waits = undefined;
       context.runInAsyncScope(this.#writeOn);
     });

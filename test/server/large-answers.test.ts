@@ -5,6 +5,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
 import { connect as connectTcp, Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { expect } from 'chai';
@@ -168,6 +169,21 @@ describe('large answers', () => {
     }
   }
 
+  /** A large answer has begun, and its client takes no more. */
+  async function standstill(): Promise<void> {
+    const turns = new Turns();
+    try {
+      let written = 0;
+      await eventually(() => {
+        const before = written;
+        written = turns.all;
+        return written > 1_000_000 && written === before;
+      }, 'a client that takes no more');
+    } finally {
+      turns.stop();
+    }
+  }
+
   /** What the process is told of while `run` runs, instead of dying of it. */
   async function uncaughtDuring(told: (message: string) => void, run: () => Promise<void>): Promise<void> {
     const others = process.listeners('uncaughtException');
@@ -219,24 +235,48 @@ describe('large answers', () => {
           });
         });
         const client = await deaf(kind, port, alpn);
-        const turns = new Turns();
-        let written = 0;
         await uncaughtDuring(
           (message) => events.push(message),
           async () => {
             client.write(alpn === 'h2' ? H2_WORDS : H1_WORDS);
-            await eventually(() => {
-              const before = written;
-              written = turns.all;
-              return written > 1_000_000 && written === before;
-            }, 'a client that takes no more');
+            await standstill();
             server.closeAllConnections();
             await eventually(() => events.length === 2 && server.connections.size === 0, 'the connection closed');
           },
         );
-        turns.stop();
         expect(events).to.deep.equal(['failed', 'of a callback']);
       });
     }
+
+    it(`http/1.1: a callback that throws as its write fails keeps no connection of a client that is gone (${kind})`, async () => {
+      const events: string[] = [];
+      let answer: ServerResponse | undefined;
+      const { server, port } = await servers.start(kind, {}, (req, res) => {
+        // Its body is not read, so that nothing is.
+        answer = res;
+        req.pause();
+      });
+      const raw = connectTcp(port, '127.0.0.1').on('error', () => {});
+      sockets.push(raw);
+      await once(raw, 'connect');
+      const client = kind === 'TLS' ? connectTls({ socket: raw, rejectUnauthorized: false }) : raw;
+      client.on('error', () => {});
+      client.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n');
+      client.write(Buffer.alloc(9_000_000));
+      await eventually(() => answer?.socket?.isPaused() === true, 'a connection that is not read from');
+      raw.resetAndDestroy();
+      await once(raw, 'close');
+      await uncaughtDuring(
+        (message) => events.push(message),
+        async () => {
+          answer?.write(BODY, (error) => {
+            events.push(error instanceof Error ? 'failed' : 'written');
+            throw new Error('of a callback');
+          });
+          await eventually(() => events.length === 2 && server.connections.size === 0, 'the connection closed');
+        },
+      );
+      expect(events).to.deep.equal(['failed', 'of a callback']);
+    });
   }
 });

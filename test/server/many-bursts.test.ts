@@ -3,8 +3,10 @@
  * them goes on in shares for all of them together.
  */
 import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectTls, TLSSocket } from 'node:tls';
 import { expect } from 'chai';
 import { encodeFrame, encodeLiterals, Flag, FrameType, PREFACE } from '../wire/h2-frames.js';
@@ -80,10 +82,54 @@ describe('bursts on many connections', () => {
       await eventually(() => all === CLIENTS * REQUESTS, 'every request handled');
       // In the first turns, each of them reads for itself.
       const later = turns.slice(5).sort((a, b) => a - b);
+      expect(later.length, 'turns').to.be.greaterThan(CLIENTS);
       const usual = later[Math.floor(later.length / 2)];
       expect(usual).to.be.at.most(16);
     });
   }
+
+  it('do not take the time that another has for its body', async () => {
+    const crowd = 40;
+    const requestTimeout = 1_500;
+    let slow: ServerResponse | undefined;
+    let handled = 0;
+    let hasTurn = false;
+    const { port } = await servers.start('cleartext', { h1: { requestTimeout } }, (req, res) => {
+      if (req.url === '/slow') slow = res;
+      else if (req.method === 'POST') {
+        hasTurn = true;
+        req.resume().once('end', () => res.end('received'));
+      } else {
+        handled++;
+        if (!hasTurn) stall(10);
+        res.end();
+      }
+    });
+    const clients: Socket[] = [];
+    for (let i = 0; i <= crowd; i++) {
+      const client = connectTcp(port, '127.0.0.1').on('error', () => {});
+      clients.push(client);
+      sockets.push(client);
+      await once(client, 'connect');
+    }
+    const [other, ...others] = clients;
+    let answers = '';
+    other?.on('data', (bytes) => {
+      answers += bytes;
+    });
+    const sentAt = performance.now();
+    other?.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\nPOST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nha');
+    await eventually(() => slow !== undefined, 'the slow request');
+    for (const client of others) client.resume().write(BURSTS['http/1.1']);
+    await eventually(() => handled > crowd, 'requests that wait for room');
+    // Its time would be over while it waits for room behind those of the crowd.
+    await delay(Math.max(0, sentAt + requestTimeout - 200 - performance.now()));
+    slow?.end('slow');
+    await eventually(() => hasTurn || answers.includes(' 408 '), 'its turn');
+    other?.write('lf');
+    await eventually(() => answers.includes('received') || answers.includes(' 408 '), 'its answer');
+    expect(answers).to.include('received').and.not.include(' 408 ');
+  });
 
   it('begin few handshakes in a turn', async () => {
     const { server, port } = await servers.start('TLS', {}, (_req, res) => res.end());
