@@ -62,7 +62,7 @@ const MAX_PIPELINED = 100;
 const pipelined = new Share(0.5);
 
 /** ms that one of them counts for at least: what it does behind an `await` is in the same turn as a rule, and not seen. */
-const LEAST_WORK = 0.025;
+const LEAST_WORK = 0.01;
 
 /** More late requests than a client could have on its way by accident: discarding them for ever would serve an attack. */
 const MAX_LATE = 1_000;
