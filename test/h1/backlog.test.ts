@@ -3,13 +3,16 @@
  * what was read and goes on with the rest, and nothing of it is lost, doubled, or out of order.
  */
 import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
 import { expect } from 'chai';
+import { inLaterTurn } from '../../src/core/turns.js';
 import { type Connection, connectionOf, type DrainReport, gracefulShutdown } from '../../src/index.js';
 import { encodeRequest, type H1Client } from '../wire/h1-client.js';
 import { Random } from '../wire/random.js';
+import { stall } from '../wire/waiting.js';
 import { closeEverything, counters, delay, Site, standstill, TRANSPORTS, turns, until } from './support.js';
 
 const MANY = 1_200;
@@ -45,9 +48,28 @@ function texts(client: H1Client): string[] {
   return client.responses.map(({ text }) => text);
 }
 
+/** Others make the turns of the event loop so long, in ms, that each has room for all requests that wait. */
+const LONG_TURN = 20;
+let turnsAreLong = false;
+
+function makeTurnsLong(): void {
+  turnsAreLong = true;
+  const turn = (): void => {
+    if (!turnsAreLong) return;
+    stall(LONG_TURN);
+    // Somebody waits for each.
+    inLaterTurn(() => {});
+    setImmediate(turn);
+  };
+  turn();
+}
+
 for (const { name, tls } of TRANSPORTS) {
   describe(`more pipelined requests than a turn is to serve (${name})`, () => {
-    afterEach(closeEverything);
+    afterEach(() => {
+      turnsAreLong = false;
+      return closeEverything();
+    });
 
     it('are answered in order, and the event loop turns in between', async () => {
       let inTurn = 0;
@@ -117,10 +139,15 @@ for (const { name, tls } of TRANSPORTS) {
       }
     }
 
-    it('are drained from after idleWait, also when the drain begins in the turn that was enough', async () => {
+    it('are drained from after idleWait, also when the drain begins in the turn that reading rests in', async () => {
       let drained: Promise<DrainReport> | undefined;
+      let first: ServerResponse | undefined;
       const site = await Site.open({ tls }, (req, res) => {
-        if (req.url === '/63') {
+        if (req.url === '/first') {
+          first = res;
+          return;
+        }
+        if (req.url === '/99') {
           res.once('finish', () => {
             const connection = connectionOf(req) as Connection;
             process.nextTick(() => {
@@ -131,8 +158,16 @@ for (const { name, tls } of TRANSPORTS) {
         res.end(req.url);
       });
       const client = await site.connectDirectly();
-      pipeline(client, gets(64));
-      await client.until(() => client.responses.length === 64);
+      // With the first, more than may wait; reading goes on in the turn after the one in which half of them are answered.
+      pipeline(client, [{ bytes: encodeRequest({ path: '/first' }) }, ...gets(100)]);
+      const connection = await site.connection();
+      await until(() => connection.active === 101);
+      // Over TLS, each turn has one answer all the same.
+      if (!tls) makeTurnsLong();
+      await turns(6);
+      first?.end();
+      await client.until(() => client.responses.length === 101);
+      turnsAreLong = false;
       const began = performance.now();
       await client.ended();
       client.end();
@@ -155,18 +190,24 @@ for (const { name, tls } of TRANSPORTS) {
       expect(texts(client)).to.deep.equal(['/park', ...paths(MANY)]);
     });
 
-    for (const when of ['before they come', 'while some are answered'] as const) {
+    const drains = ['before they come', 'while some are answered', ...(tls ? [] : ['before they come, in long turns'])];
+    for (const when of drains) {
       it(`are all answered when a drain begins ${when}, close on the very last`, async () => {
         let drained: Promise<DrainReport> | undefined;
+        let read = 0;
         const site = await Site.open({ tls }, (req, res) => {
+          read ||= req.socket.bytesRead;
           if (req.url === '/200') drained ??= gracefulShutdown(connectionOf(req) as Connection);
           res.end(req.url);
         });
         const client = await site.connectDirectly();
-        if (when === 'before they come') drained = gracefulShutdown(await site.connection());
+        if (when !== 'while some are answered') drained = gracefulShutdown(await site.connection());
+        if (when === 'before they come, in long turns') makeTurnsLong();
+        await turns(5);
         const closes = (): boolean[] => client.responses.map((answer) => answer.connectionHas('close'));
         pipeline(client, gets(MANY));
         expect(await client.ended()).to.equal('fin');
+        turnsAreLong = false;
         client.end();
         const report = await (drained as Promise<DrainReport>);
         // What a later read brings may be behind the last answer of this one; it is counted then.
@@ -175,6 +216,8 @@ for (const { name, tls } of TRANSPORTS) {
         expect(closes().indexOf(true)).to.equal(answered - 1);
         expect(counters(report).unserved ?? 0).to.equal(MANY - answered);
         expect(answered).to.be.above(200);
+        const all = gets(MANY).reduce((sum, { bytes }) => sum + bytes.length, 0);
+        if (!tls && read === all) expect(answered).to.equal(MANY);
       });
     }
 
