@@ -71,6 +71,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
   readonly #deadlines: Deadlines;
   readonly #reading: Reading;
   #state: State = 'open';
+  #drainIsWanted = false;
 
   constructor(connection: LiveConnection, socket: Socket, context: H2Context) {
     this.#connection = connection;
@@ -157,6 +158,9 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
   }
 
   drainWanted(): void {
+    // Saying so again changes nothing, and would cost us more than a flood of GOAWAY costs the client.
+    if (this.#drainIsWanted) return;
+    this.#drainIsWanted = true;
     void drain(this.#connection, this.#context.recycling);
   }
 
