@@ -160,9 +160,7 @@ export function describeDrain(implementation: Implementation): void {
       });
 
       it('keeps nothing alive afterwards', async () => {
-        // mocha's own timer comes after the first turn.
-        await new Promise((resolve) => setImmediate(resolve));
-        const before = resources();
+        const before = await settledResources();
         const { peer, connection, res, answered } = await busy();
         const drained = gracefulShutdown(connection);
         res.end();
@@ -419,6 +417,19 @@ export function describeDrain(implementation: Implementation): void {
 /** What keeps the event loop alive. */
 function resources(): string[] {
   return process.getActiveResourcesInfo();
+}
+
+/** What keeps it alive once nothing that tests before have left is about to go. */
+async function settledResources(): Promise<string[]> {
+  let last = resources();
+  let since = performance.now();
+  await eventually(() => {
+    const now = resources();
+    if (now.join() !== last.join()) since = performance.now();
+    last = now;
+    return performance.now() - since > 100;
+  }, 'an end of what was there before');
+  return last;
 }
 
 /** What keeps it alive that did not before; what had been about to go then may have gone. */
