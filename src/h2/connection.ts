@@ -164,6 +164,10 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
     void drain(this.#connection, this.#context.recycling);
   }
 
+  readLater(ms: number): void {
+    this.#reading.delay(ms);
+  }
+
   failed(error: H2Error): void {
     this.#end();
     const connection = this.#connection;

@@ -13,6 +13,11 @@ const EARNED_BY_DATA = 4;
 const OCTETS_PER_UNIT = 1_024;
 /** A stream reset sooner than this after its opening, in ms, counts as a rapid reset. */
 const RAPID = 1_000;
+/**
+ * Where most streams are reset, each keeps its place among the concurrent ones for so many ms: the application still works
+ * on what it was asked for.
+ */
+const PLACE_KEPT = 200;
 
 /** What is to be done about resets. */
 export type ResetVerdict = 'fine' | 'drain' | 'fail';
@@ -30,6 +35,8 @@ export class Guard {
   #rapid = 0;
   #warm = false;
   #drained = false;
+  /** When the last place is free again that a reset keeps, were they kept one after the other. */
+  #placesFreeAt = 0;
 
   constructor(limits: Limits, now: number) {
     this.#limits = limits;
@@ -76,13 +83,25 @@ export class Guard {
   }
 
   /**
+   * How long what the peer asks for has to wait, in ms: for half of the places, once resets keep them all. Without it a
+   * client has as many requests handled as it can send, whatever may be open at once.
+   */
+  wait(now: number): number {
+    const kept = this.#placesFreeAt - now;
+    return kept > PLACE_KEPT ? kept - PLACE_KEPT / 2 : 0;
+  }
+
+  /**
    * A stream was reset, by the peer or by us for an error of the peer's (rapid reset, MadeYouReset).
    * Enough is more than half of `resetWindow` streams in a row, and as many again after the drain that follows.
    */
   reset(openedAt: number, now: number): ResetVerdict {
     if (now - openedAt >= RAPID) return 'fine';
     this.#rapid++;
-    const { resetWindow } = this.#limits;
+    const { resetWindow, maxConcurrentStreams } = this.#limits;
+    if (this.#rapid * 2 > this.#opened) {
+      this.#placesFreeAt = Math.max(this.#placesFreeAt, now) + PLACE_KEPT / maxConcurrentStreams;
+    }
     if (!this.#warm && this.#opened < resetWindow) return 'fine';
     if (this.#rapid * 2 <= resetWindow) return 'fine';
     this.#rapid = 0;

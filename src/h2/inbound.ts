@@ -224,7 +224,7 @@ export class Inbound implements FrameSink {
     const priority = early ?? head.priority;
     if (priority !== undefined) setPriority(stream, priority, life.sender.turns);
     life.streams.add(stream);
-    life.guard.opened();
+    life.opened();
     life.handler.request(stream, head);
   }
 

@@ -207,7 +207,7 @@ export class Lifecycle implements SendEvents {
   #neverOpened(streamId: number, why: string): void {
     // it has been answered: sending it once more would be no use
     this.highestStreamId = streamId;
-    this.guard.opened();
+    this.opened();
     this.handler.malformed(streamId, why);
     this.judgeReset(this.now);
   }
@@ -220,6 +220,13 @@ export class Lifecycle implements SendEvents {
   }
 
   // Budgets
+
+  /** Counts a stream that the peer has opened. */
+  opened(): void {
+    this.guard.opened();
+    const wait = this.guard.wait(this.now);
+    if (wait > 0) this.handler.readLater?.(wait);
+  }
 
   /** Counts a stream that ended in RST_STREAM because of the peer. (CVE-2023-44487, CVE-2025-8671) */
   judgeReset(openedAt: number): void {

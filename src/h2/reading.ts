@@ -43,6 +43,8 @@ export class Reading implements Pace {
   #used = 0;
   /** and when that was, on the `now()` clock. */
   #lookedAt = 0;
+  /** Until when nothing is read, on the same clock. */
+  #delayedUntil = 0;
   #paused = false;
   #ended = false;
 
@@ -82,6 +84,7 @@ export class Reading implements Pace {
     const at = now();
     this.#used += at - this.#lookedAt;
     this.#lookedAt = at;
+    if (at < this.#delayedUntil) return true;
     if (this.#used < SLICE / 2) return false;
     this.#startAnew();
     return this.#used >= SLICE;
@@ -94,6 +97,11 @@ export class Reading implements Pace {
 
   get paused(): boolean {
     return this.#paused;
+  }
+
+  /** Nothing more is to be read for so many ms. */
+  delay(ms: number): void {
+    this.#delayedUntil = now() + ms;
   }
 
   /** Nothing more is to be received or read. */
@@ -140,15 +148,18 @@ export class Reading implements Pace {
     });
   }
 
-  /** First the others' turn; in a later one, reading goes on where it stopped. */
+  /** First the others' turn; in a later one, once the delay is over, reading goes on where it stopped. */
   #readLater(): void {
     if (this.#waitsForTurn) return;
     this.#waitsForTurn = true;
-    inLaterTurn(() => {
+    const goOn = (): void => {
       this.#waitsForTurn = false;
       this.#used = 0;
       this.#readOn();
-    });
+    };
+    const delay = this.#delayedUntil - now();
+    if (delay > 0) setTimeout(inLaterTurn, delay, goOn).unref();
+    else inLaterTurn(goOn);
   }
 
   #readOn(): void {

@@ -31,6 +31,8 @@ export interface RequestsEvents {
   pong(opaque: Buffer): void;
   /** The client says that it is about to leave, or misbehaves: the connection is to be drained. */
   drainWanted(): void;
+  /** What the client sends next is to be read in so many ms. */
+  readLater(ms: number): void;
   /** A connection error of the peer's. */
   failed(error: H2Error): void;
 }
@@ -246,6 +248,10 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
 
   abuse(): void {
     this.#events.drainWanted();
+  }
+
+  readLater(ms: number): void {
+    this.#events.readLater(ms);
   }
 
   failed(error: H2Error): void {

@@ -57,6 +57,8 @@ export interface SessionHandler {
    * with ENHANCE_YOUR_CALM.
    */
   abuse(kind: 'resets'): void;
+  /** What the peer sends next should be read in so many ms: it resets what it opens. */
+  readLater?(ms: number): void;
   /** A limit has fired; what became of it is told by the other calls. */
   limited?(limit: Limit): void;
   /** A connection error of the peer's. The GOAWAY is in the output; nothing more is read; each open stream is closed next. */

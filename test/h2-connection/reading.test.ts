@@ -224,6 +224,35 @@ for (const tls of [true, false]) {
       expect(order.slice(1).map((path) => path.split('/')[1])).to.deep.equal(ids.map((_, i) => `${i}`));
     });
 
+    it('has a client that resets what it opens wait, and loses nothing of what it sends', async () => {
+      const handled = { '/held': 0, '/last': 0, '/other': 0 };
+      const [host, client] = await pair(
+        (req, res) => {
+          const url = req.url as keyof typeof handled;
+          handled[url]++;
+          if (url !== '/held') res.end('x');
+        },
+        { tls },
+      );
+      const other = await connect(host, { tls });
+      await client.fetch({ path: '/other' });
+      const from = performance.now();
+      for (let n = 0; n < 4; n++) {
+        const ids = Array.from({ length: 100 }, () => client.request({ path: '/held' }));
+        for (const id of ids) client.rst(id, 8);
+      }
+      const last = client.response(client.request({ path: '/last' }));
+      while (handled['/last'] === 0) await other.fetch({ path: '/other' });
+      // Half of the first hundred, then one in two ms, with a hundred ahead and the last batch not waited for.
+      expect(performance.now() - from).to.be.at.least(290);
+      expect((await last).text).to.equal('x');
+      // Nobody works for the last of a hundred if it is read together with its reset.
+      expect(handled['/held']).to.be.within(396, 400);
+      expect(handled['/other']).to.be.at.least(20);
+      const counts = host.connections[0]?.counts;
+      await until(() => counts?.served === 2 && counts.cancelled === 400, 'the end of all of them');
+    });
+
     it('cuts no client that sends on before it has read large heads', async () => {
       const waiting: ServerResponse[] = [];
       const [, client] = await pair((_req, res) => waiting.push(res), { tls });

@@ -93,7 +93,7 @@ describe('h2 session: streams that are opened to be reset', () => {
     }
     const told = conversation.told();
     expect(told.filter((line) => line.startsWith('reset'))).to.have.length(10_000);
-    expect(told.filter((line) => /abuse|failed/.test(line))).to.deep.equal([]);
+    expect(told.filter((line) => /abuse|failed|later/.test(line))).to.deep.equal([]);
   }).timeout(30_000);
 
   it('streams that are reset a second after they were opened don’t count', () => {
@@ -105,6 +105,52 @@ describe('h2 session: streams that are opened to be reset', () => {
       conversation.frames();
     }
     expect(conversation.told().filter((line) => /abuse|failed/.test(line))).to.deep.equal([]);
+  });
+
+  const batch = (n: number, size = 100): Buffer => {
+    const ids = Array.from({ length: size }, (_, i) => id(n * size + i));
+    return Buffer.concat([...ids.map((streamId) => get(streamId)), ...ids.map((streamId) => rstStream(streamId))]);
+  };
+  const waits = (conversation: Conversation): string[] =>
+    conversation.told().filter((line) => line.startsWith('read later'));
+
+  it('where most are reset, each keeps its place for a while, and the next wait for half of them', () => {
+    const conversation = Conversation.open();
+    conversation.send(batch(0), batch(1));
+    expect(waits(conversation)).to.deep.equal([]);
+    conversation.send(get(id(200)));
+    // From where more than half have been reset.
+    expect(waits(conversation)).to.deep.equal(['read later in 200 ms']);
+    conversation.clock += 200;
+    conversation.send(get(id(201)), rstStream(id(200)), rstStream(id(201)));
+    expect(waits(conversation)).to.deep.equal([]);
+  });
+
+  it('so many may be reset in a while as may be open, whatever that is', () => {
+    const conversation = Conversation.open({}, { maxConcurrentStreams: 10 });
+    conversation.send(batch(0, 10), batch(1, 10), get(id(20)));
+    expect(waits(conversation)).to.deep.equal(['read later in 200 ms']);
+  });
+
+  it('requests that we have to reset keep the places of others, too', () => {
+    const conversation = Conversation.open();
+    const malformed = (i: number): Buffer => headers(id(i), request('GET', 'no-slash'), { endStream: true });
+    conversation.send(...Array.from({ length: 100 }, (_, i) => malformed(i)));
+    expect(waits(conversation)).to.deep.equal([]);
+    conversation.send(malformed(100), malformed(101));
+    expect(waits(conversation)).to.deep.equal(['read later in 102 ms']);
+  });
+
+  it('no place is kept where most are answered', () => {
+    const conversation = Conversation.open();
+    for (let n = 0; n < 4; n++) {
+      for (let i = 0; i < 51; i++) {
+        conversation.send(get(id(n * 100 + i)));
+        conversation.respond(id(n * 100 + i), true);
+      }
+      for (let i = 51; i < 100; i++) conversation.send(get(id(n * 100 + i)), rstStream(id(n * 100 + i)));
+    }
+    expect(waits(conversation)).to.deep.equal([]);
   });
 
   it('what the application resets is its own business', () => {

@@ -372,6 +372,9 @@ export class Conversation implements SessionHandler {
   abuse(kind: string): void {
     this.#note(`abuse ${kind}`);
   }
+  readLater(ms: number): void {
+    this.#note(`read later in ${ms} ms`);
+  }
   failed(error: H2Error): void {
     this.#note(`failed ${error.code}`);
   }
