@@ -134,8 +134,15 @@ const MUTANTS = [
   [
     'a share that others spend in every turn never comes to those who wait',
     'src/core/turns.ts',
-    'this.#renew();\n    this.#left = Math.max(this.#left, least);',
+    'if (this.#passedBy) this.#left = Math.max(this.#left, this.#perTurn);',
     '',
+    TURNS,
+  ],
+  [
+    'a share comes anew between what the loop polls and what has waited',
+    'src/core/turns.ts',
+    'for (const share of shares) share.serve(least);',
+    'current++;\n  for (const share of shares) share.serve(least);',
     TURNS,
   ],
   [
@@ -151,6 +158,27 @@ const MUTANTS = [
     'return this.#left > 0;',
     'return true;',
     LARGE_ANSWERS,
+  ],
+  [
+    'a turn writes as much to clients that may read nothing as to others',
+    'src/core/turns.ts',
+    'before < PROVES_READING ? UNPROVEN * taken : taken',
+    'taken',
+    LARGE_ANSWERS,
+  ],
+  [
+    'clients that have read much are taken for new ones for ever',
+    'src/core/turns.ts',
+    'before < PROVES_READING ? UNPROVEN * taken : taken',
+    'UNPROVEN * taken',
+    LARGE_ANSWERS,
+  ],
+  [
+    'h2: a client that resets what it opens is read from as fast as ever',
+    'src/h2/reading.ts',
+    'this.#delayedUntil = now() + ms;',
+    '',
+    H2_READING,
   ],
   [
     "what comes of a large write is told in nobody's context",

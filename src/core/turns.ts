@@ -74,13 +74,14 @@ function awaitTurn(): void {
 /** The loop has polled: what others have asked for meanwhile has been seen to. */
 function turn(): void {
   turnComes = false;
-  current++;
   const from = now();
   othersTook[current % othersTook.length] = from - othersSince;
   const least = Math.min(...othersTook) * PART_OF_OTHERS;
   const until = from + Math.max(SLICE, least);
   line.serve(() => now() < until);
   for (const share of shares) share.serve(least);
+  // What the loop polls next is in the same turn as what has to wait then.
+  current++;
   if (!line.isEmpty || shares.some(({ isWaitedFor }) => isWaitedFor)) awaitTurn();
 }
 
@@ -92,6 +93,8 @@ export class Share {
   /** The turn that it is left of. */
   #turn = current;
   #serving = false;
+  /** Nobody who waited had anything of the last turn. */
+  #passedBy = false;
 
   /** @param perTurn ms after which no other work of this kind begins in a turn, unless others make it long */
   constructor(perTurn: number) {
@@ -151,12 +154,15 @@ export class Share {
   /**
    * A turn has come: those who wait go on.
    *
-   * @param least ms that they have of it, if that is more than the share
+   * @param least ms that the share is of it, if that is more than usual
    */
   serve(least: number): void {
     if (this.#line.isEmpty) return;
     this.#renew();
-    this.#left = Math.max(this.#left, least);
+    this.#left += Math.max(0, least - this.#perTurn);
+    // Those who don't ask may have spent all of it: in one turn, and not in the next, too.
+    if (this.#passedBy) this.#left = Math.max(this.#left, this.#perTurn);
+    this.#passedBy = this.#left <= 0;
     this.#serving = true;
     this.#line.serve(() => this.#isLeft());
     this.#serving = false;
@@ -176,7 +182,18 @@ const BYTES_PER_MS = 1_048_576;
  */
 export const largeWrites = new Share(LARGE_WRITES);
 
-/** Large writes have taken this turn since `at`, on the `now()` clock. */
-export function wroteLarge(bytes: number, at: number): void {
-  largeWrites.spent(Math.max(bytes / BYTES_PER_MS, now() - at));
+/** The kernel takes less than so many bytes for a client that reads nothing. */
+const PROVES_READING = 8 * 1_048_576;
+
+/** What a large write to a client counts that may be one of those. */
+const UNPROVEN = 4;
+
+/**
+ * A large write has taken this turn since `at`, on the `now()` clock.
+ *
+ * @param before bytes that the kernel had taken for the same client
+ */
+export function wroteLarge(bytes: number, at: number, before: number): void {
+  const taken = Math.max(bytes / BYTES_PER_MS, now() - at);
+  largeWrites.spent(before < PROVES_READING ? UNPROVEN * taken : taken);
 }

@@ -9,6 +9,7 @@ import { Socket } from 'node:net';
 import { rethrow } from '../core/rethrow.js';
 import { now } from '../core/timing.js';
 import { largeWrites, wroteLarge } from '../core/turns.js';
+import { bytesTaken } from '../socket-internals.js';
 
 /** Up to here an answer is small: copying is cheaper than a vector, it is one TLS record, and waits for no other. */
 const JOIN_BELOW = 16_384;
@@ -178,12 +179,13 @@ class SlicedWrite {
   #write(group: readonly Chunk[]): void {
     let size = 0;
     for (const one of group) size += bytesOf(one);
+    const before = bytesTaken(this.#vector as unknown as Socket);
     const at = now();
     const [one] = group;
     if (one !== undefined && group.length === 1) {
       write.call(this.#vector, one.chunk, plainest(one, size), this.#onWritten);
     } else writev.call(this.#vector, group, this.#onWritten);
-    wroteLarge(size, at);
+    wroteLarge(size, at, before);
   }
 
   #wait(): void {

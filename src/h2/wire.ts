@@ -7,6 +7,7 @@ import type { Socket } from 'node:net';
 import { rethrow } from '../core/rethrow.js';
 import { now } from '../core/timing.js';
 import { largeWrites, wroteLarge } from '../core/turns.js';
+import { bytesTaken } from '../socket-internals.js';
 import type { StreamUser } from './exchange.js';
 import type { Session } from './session.js';
 
@@ -220,9 +221,10 @@ export class Wire {
       this.#socket.write(one, this.#onWritten);
       return;
     }
+    const before = bytesTaken(this.#socket);
     const at = now();
     this.#writeVector(buffers);
-    wroteLarge(size, at);
+    wroteLarge(size, at, before);
   }
 
   #writeVector(buffers: Buffer[]): void {

@@ -52,13 +52,30 @@ describe('a share of turns', () => {
     expect(served).to.deep.equal(served.map((_, n) => n % left.length));
   });
 
+  it('is one for what the loop polls and for what has to wait then', async () => {
+    const share = new Share(0.25);
+    const order: string[] = [];
+    await new Promise<void>((resolve) => {
+      setTimeout(() => {
+        share.spent(1);
+        share.whenRoom(() => order.push('who waited'));
+        setImmediate(() => {
+          order.push('the end of the turn');
+          resolve();
+        });
+      }, 1);
+    });
+    await turns(3);
+    expect(order).to.deep.equal(['the end of the turn', 'who waited']);
+  });
+
   it('is not for newcomers while somebody waits', async () => {
     const share = new Share(0.25);
     share.spent(1);
     const order: string[] = [];
     share.whenRoom(() => order.push('who waited'));
-    // What else has waited goes on in the same turn, before: the share is there anew, and still not for it.
-    inLaterTurn(() => {
+    // Behind a turn that had none of it left: the share is there anew, and still not for it.
+    setImmediate(() => {
       if (share.hasRoom) order.push('a newcomer');
       else share.whenRoom(() => order.push('a newcomer'));
     });
