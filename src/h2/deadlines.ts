@@ -40,6 +40,9 @@ export interface Timed {
 /** A stall is noticed after at most this much more than its limit. */
 const LOOKS_PER_TIMEOUT = 4;
 
+/** Streams whose time runs out in one turn: a client can have it happen to all at once, and each is some work. */
+const MOST_IN_TURN = 8;
+
 /** What a stream had sent and received when it was last seen to do so. */
 class Traffic {
   sent = -1;
@@ -74,6 +77,8 @@ export class Deadlines {
   #pingedAt = 0;
   /** When nothing was read at the last look that found it so. */
   #deafAt = 0;
+  /** More of them may have run out of time than one turn sees to. */
+  #goesOn = false;
 
   constructor(connection: Timed, settings: H2Settings) {
     this.#connection = connection;
@@ -153,6 +158,7 @@ export class Deadlines {
 
   #nextLook(at: number): number {
     const { session, idle, idleUntil, waiting } = this.#connection;
+    if (this.#goesOn) return at;
     if (!session.prefaceComplete) {
       return Math.max(at + 1, Math.min(this.#openedAt + this.#settings.prefaceTimeout, at + this.#period()));
     }
@@ -189,6 +195,7 @@ export class Deadlines {
   #lookAtStreams(at: number): void {
     const before = this.#traffic;
     this.#traffic = NOBODY;
+    this.#goesOn = false;
     this.#shortest = Infinity;
     const users = [...this.#connection.users()];
     if (users.length === 0) return;
@@ -210,14 +217,17 @@ export class Deadlines {
       traffic.set(user, seen);
       if (user.timeout > 0) this.#shortest = Math.min(this.#shortest, user.timeout);
     }
+    let left = MOST_IN_TURN;
     for (const user of users) {
       const seen = traffic.get(user);
-      if (seen !== undefined && user.fate === 'open') this.#judge(user, seen, at);
-      if (this.#connection.over) return;
+      if (seen !== undefined && user.fate === 'open' && this.#judge(user, seen, at)) left--;
+      this.#goesOn = left === 0;
+      if (this.#goesOn || this.#connection.over) return;
     }
   }
 
-  #judge(user: StreamUser, seen: Traffic, at: number): void {
+  /** Whether its time has run out. */
+  #judge(user: StreamUser, seen: Traffic, at: number): boolean {
     const { bodyTimeout, sendTimeout } = this.#settings;
     const { stream } = user;
     const { session } = this.#connection;
@@ -233,20 +243,20 @@ export class Deadlines {
     if (!awaited) seen.awaitedAt = at;
     else if (bodyTimeout > 0 && at >= Math.max(seen.receivedAt, seen.awaitedAt) + bodyTimeout) {
       this.#connection.bodyTimedOut(user);
-      return;
+      return true;
     }
 
     // A stream that merely waits for its turn is not blocked by the peer.
     const blocked = stream.queuedBytes > 0 && (stream.sendWindow <= 0 || !session.wantsPump);
     if (blocked && sendTimeout > 0 && at >= Math.max(seen.sentAt, seen.blockedAt) + sendTimeout) {
       this.#connection.sendTimedOut(user);
-      return;
+      return true;
     }
     if (!blocked) seen.blockedAt = at;
 
-    if (user.timeout > 0 && !seen.told && at >= Math.max(seen.sentAt, seen.receivedAt) + user.timeout) {
-      seen.told = true;
-      this.#connection.silent(user);
-    }
+    if (user.timeout <= 0 || seen.told || at < Math.max(seen.sentAt, seen.receivedAt) + user.timeout) return false;
+    seen.told = true;
+    this.#connection.silent(user);
+    return true;
   }
 }

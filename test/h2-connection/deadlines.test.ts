@@ -40,6 +40,31 @@ describe('the times of an HTTP/2 connection', () => {
     expect(host.connection.counts.malformed).to.equal(1);
   });
 
+  it('leave others their turns while all requests of a connection run out of time at once', async () => {
+    let turns = 0;
+    const began: number[] = [];
+    const [host, client] = await pair(
+      (req, res) => {
+        res.on('close', () => began.push(turns));
+        req.resume();
+      },
+      { h2: { bodyTimeout: 60 } },
+    );
+    for (let i = 0; i < 100; i++) client.request({ method: 'POST', open: true });
+    await until(() => host.connections.length > 0 && host.connection.active === 100, 'requests');
+    let over = false;
+    const count = (): void => {
+      turns++;
+      if (!over) setImmediate(count);
+    };
+    count();
+    await until(() => host.connection.active === 0, 'end');
+    over = true;
+    expect(host.connection.counts.malformed).to.equal(100);
+    const most = Math.max(...began.map((turn) => began.filter((other) => other === turn).length));
+    expect(most).to.be.at.most(8);
+  });
+
   it('spare a body that trickles, one whose answer has begun, and one that the application does not read', async () => {
     const [host, client] = await pair(
       (req, res) => {
