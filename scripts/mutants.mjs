@@ -55,8 +55,8 @@ const MUTANTS = [
   [
     'h2: settles with bytes that are received and not read',
     H2_DRAIN,
-    'this.#unread() && !this.#over ? at +',
-    'this.#over ? at +',
+    'if (this.#unread() && !this.#over) this.#heldUpUntil',
+    'if (this.#over) this.#heldUpUntil',
     H2_TESTS,
   ],
   [
@@ -134,7 +134,7 @@ const MUTANTS = [
   [
     'a share that others spend in every turn never comes to those who wait',
     'src/core/turns.ts',
-    'if (this.#passedBy) this.#left = Math.max(this.#left, this.#perTurn);',
+    'if (this.#passedBy) this.#left = Math.max(this.#left, this.#perTurn, least);',
     '',
     TURNS,
   ],
@@ -143,6 +143,20 @@ const MUTANTS = [
     'src/core/turns.ts',
     'for (const share of shares) share.serve(least);',
     'current++;\n  for (const share of shares) share.serve(least);',
+    TURNS,
+  ],
+  [
+    'who is passed by in long turns has no part of them',
+    'src/core/turns.ts',
+    'this.#perTurn, least);',
+    'this.#perTurn);',
+    TURNS,
+  ],
+  [
+    'a share comes anew for those who wait in every turn',
+    'src/core/turns.ts',
+    'this.#passedBy = this.#left <= 0;',
+    'this.#passedBy = true;',
     TURNS,
   ],
   [
@@ -172,6 +186,20 @@ const MUTANTS = [
     'before < PROVES_READING ? UNPROVEN * taken : taken',
     'UNPROVEN * taken',
     LARGE_ANSWERS,
+  ],
+  [
+    'h2: clients that have read much are taken for new ones',
+    'src/h2/wire.ts',
+    'wroteLarge(size, at, before);',
+    'wroteLarge(size, at, 0);',
+    LARGE_ANSWERS,
+  ],
+  [
+    'h2: a process ends before it has read what it has put off',
+    'src/h2/reading.ts',
+    'new Alarm(() => this.#inLaterTurn(), true);',
+    'new Alarm(() => this.#inLaterTurn());',
+    H2_READING,
   ],
   [
     'h2: a client that resets what it opens is read from as fast as ever',
@@ -372,8 +400,8 @@ const MUTANTS = [
   [
     'h1: pipelined requests of all connections are handled in one turn',
     H1_CONNECTION,
-    'if (!pipelined.hasRoom) {',
-    'if (pipelined === undefined) {',
+    'pipelined.do(() => {',
+    'process.nextTick(() => {',
     tests('test/server/many-bursts.test.ts'),
   ],
   [

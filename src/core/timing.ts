@@ -31,12 +31,15 @@ export function epochNow(): number {
 /** Calls back once `at` (on the `now()` clock) has passed and the event loop has polled since: look again, then act. */
 export class Alarm {
   readonly #ring: () => void;
+  readonly #keepsAlive: boolean;
   #at = Infinity;
   #timer: NodeJS.Timeout | undefined;
   #ringer: Ringer | undefined;
 
-  constructor(ring: () => void) {
+  /** @param keepsAlive whether the process stays for it (default: no) */
+  constructor(ring: () => void, keepsAlive = false) {
     this.#ring = ring;
+    this.#keepsAlive = keepsAlive;
   }
 
   /** When it rings; `Infinity` when it isn't set. */
@@ -44,13 +47,13 @@ export class Alarm {
     return this.#at;
   }
 
-  /** Sets or moves the alarm. It doesn't keep the process alive. */
+  /** Sets or moves the alarm. */
   set(at: number): void {
     this.clear();
     this.#at = at;
     if (at === Infinity) return;
     this.#timer = setTimeout(() => this.#due(), Math.min(MAX_TIMEOUT, Math.max(1, Math.ceil(at - now()))));
-    this.#timer.unref();
+    if (!this.#keepsAlive) this.#timer.unref();
   }
 
   /** Sets the alarm unless it rings earlier already. */

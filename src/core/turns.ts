@@ -88,6 +88,7 @@ function turn(): void {
 /** The part of a turn that one kind of work may take, for all connections together. */
 export class Share {
   readonly #perTurn: number;
+  readonly #least: number;
   readonly #line = new Line();
   #left: number;
   /** The turn that it is left of. */
@@ -96,9 +97,13 @@ export class Share {
   /** Nobody who waited had anything of the last turn. */
   #passedBy = false;
 
-  /** @param perTurn ms after which no other work of this kind begins in a turn, unless others make it long */
-  constructor(perTurn: number) {
+  /**
+   * @param perTurn ms after which no other work of this kind begins in a turn, unless others make it long
+   * @param least ms that each piece of work counts for at least
+   */
+  constructor(perTurn: number, least = 0) {
     this.#perTurn = perTurn;
+    this.#least = least;
     this.#left = perTurn;
     shares.push(this);
   }
@@ -147,7 +152,7 @@ export class Share {
     try {
       work();
     } finally {
-      this.spent(now() - at);
+      this.spent(Math.max(this.#least, now() - at));
     }
   }
 
@@ -161,7 +166,7 @@ export class Share {
     this.#renew();
     this.#left += Math.max(0, least - this.#perTurn);
     // Those who don't ask may have spent all of it: in one turn, and not in the next, too.
-    if (this.#passedBy) this.#left = Math.max(this.#left, this.#perTurn);
+    if (this.#passedBy) this.#left = Math.max(this.#left, this.#perTurn, least);
     this.#passedBy = this.#left <= 0;
     this.#serving = true;
     this.#line.serve(() => this.#isLeft());
@@ -182,7 +187,7 @@ const BYTES_PER_MS = 1_048_576;
  */
 export const largeWrites = new Share(LARGE_WRITES);
 
-/** The kernel takes less than so many bytes for a client that reads nothing. */
+/** A kernel takes less than so many bytes for a client that reads nothing, as systems are set up. */
 const PROVES_READING = 8 * 1_048_576;
 
 /** What a large write to a client counts that may be one of those. */

@@ -55,14 +55,14 @@ type State = 'open' | 'announced' | 'committed' | 'ended' | 'upgraded';
 /** Requests that may wait for their turn, as many as HTTP/2's streams; beyond it nothing is read until half are answered. */
 const MAX_PIPELINED = 100;
 
+/** ms that a pipelined request counts for at least: what is done behind an `await` is in the same turn as a rule, and not seen. */
+const LEAST_WORK = 0.01;
+
 /**
  * ms that the handlers of pipelined requests take of a turn of the event loop, for all connections together. Answered one
  * after the other, those of a crowd that pipelines would make one turn otherwise.
  */
-const pipelined = new Share(0.5);
-
-/** ms that one of them counts for at least: what it does behind an `await` is in the same turn as a rule, and not seen. */
-const LEAST_WORK = 0.01;
+const pipelined = new Share(0.5, LEAST_WORK);
 
 /** More late requests than a client could have on its way by accident: discarding them for ever would serve an attack. */
 const MAX_LATE = 1_000;
@@ -345,39 +345,31 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     const exchange = this.#unanswered[0];
     if (exchange !== undefined) {
       if (!exchange.waits) return;
-      if (exchange.context !== undefined) this.#handlePipelined(exchange, exchange.context);
-      else {
-        exchange.waits = false;
-        this.#handle(exchange);
-      }
+      if (exchange.context !== undefined) this.#waitForRoom();
+      else this.#handle(exchange);
     } else if (this.#upgrade !== undefined) this.#upgrade.turn();
     else this.#refusal?.turn();
   }
 
-  #handle({ delivered = 'request', req, res }: Exchange): void {
+  #handle(exchange: Exchange): void {
+    const { delivered = 'request', req, res } = exchange;
+    exchange.waits = false;
     this.#context.host.deliver(this.#connection, delivered, req, res);
   }
 
-  #handlePipelined(exchange: Exchange, context: AsyncResource): void {
+  #waitForRoom(): void {
     if (this.#waitsForRoom) return;
-    if (!pipelined.hasRoom) {
-      this.#waitsForRoom = true;
-      pipelined.whenRoom(() => {
-        this.#waitsForRoom = false;
-        this.next();
-      });
-      return;
-    }
-    exchange.waits = false;
-    const at = now();
-    exchange.turnAt = at;
-    try {
-      context.runInAsyncScope(this.#handle, this, exchange);
-    } finally {
-      pipelined.spent(Math.max(LEAST_WORK, now() - at));
-    }
-    // While it waited, its body wasn't timed.
-    if (!exchange.req.complete) this.#timeouts.reconsider();
+    this.#waitsForRoom = true;
+    pipelined.do(() => {
+      this.#waitsForRoom = false;
+      const exchange = this.#unanswered[0];
+      // Meanwhile the connection may have ended, or be at something else.
+      if (this.over || this.#socketFailed || exchange?.waits !== true || exchange.context === undefined) return;
+      exchange.turnAt = now();
+      exchange.context.runInAsyncScope(this.#handle, this, exchange);
+      // While it waited, its body wasn't timed.
+      if (!exchange.req.complete) this.#timeouts.reconsider();
+    });
   }
 
   /** An answer is complete before its request. */

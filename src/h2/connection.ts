@@ -71,7 +71,6 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
   readonly #deadlines: Deadlines;
   readonly #reading: Reading;
   #state: State = 'open';
-  #drainIsWanted = false;
 
   constructor(connection: LiveConnection, socket: Socket, context: H2Context) {
     this.#connection = connection;
@@ -158,10 +157,8 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
   }
 
   drainWanted(): void {
-    // Saying so again changes nothing, and would cost us more than a flood of GOAWAY costs the client.
-    if (this.#drainIsWanted) return;
-    this.#drainIsWanted = true;
-    void drain(this.#connection, this.#context.recycling);
+    // Joining the drain that is under way changes nothing, and would cost us more than a flood of GOAWAY costs the client.
+    if (this.#connection.state === 'open') void drain(this.#connection, this.#context.recycling);
   }
 
   readLater(ms: number): void {
@@ -218,6 +215,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
     if (this.#state === 'gone') return;
     this.#state = 'gone';
     this.#deadlines.stop();
+    this.#reading.discard();
     this.#requests.gone();
     this.#drain.abandoned();
   }
@@ -281,7 +279,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
     return this.#socket.bytesRead;
   }
   get reads(): boolean {
-    return !this.#reading.paused;
+    return !this.#reading.paused && !this.#reading.waits;
   }
   get waiting(): number {
     return this.#socket.writableLength;

@@ -34,6 +34,8 @@ export class H2Drain {
   readonly #sent: Ping[] = [];
   /** Whether the preface had come when the last of them was sent. */
   #prefaceComplete = false;
+  /** Bytes had been received and not read: so long there may be others behind them, on the `now()` clock. */
+  #heldUpUntil = 0;
   #settled: (() => void) | undefined;
   #finished: (() => void) | undefined;
   /** When it was committed, every request had been answered and every byte written out. */
@@ -186,10 +188,12 @@ export class H2Drain {
 
   #decide(): void {
     const at = this.#settledAt();
-    // A peer that sends more than a turn's work, again and again, doesn't put it off for ever.
-    const until = this.#unread() && !this.#over ? at + (this.#terms?.settle ?? 0) : at;
+    // Behind what is received and not read the kernel may hold more. But a peer that sends more than a turn's work,
+    // again and again, doesn't put it off for ever.
+    if (this.#unread() && !this.#over) this.#heldUpUntil = Math.min(now() + GRACE, at + (this.#terms?.settle ?? 0));
+    const until = Math.max(at, this.#over ? 0 : this.#heldUpUntil);
     if (now() < until) {
-      this.#alarm.set(at);
+      this.#alarm.set(until);
       return;
     }
     this.#settled?.();

@@ -14,10 +14,12 @@ const OCTETS_PER_UNIT = 1_024;
 /** A stream reset sooner than this after its opening, in ms, counts as a rapid reset. */
 const RAPID = 1_000;
 /**
- * Where most streams are reset, each keeps its place among the concurrent ones for so many ms: the application still works
- * on what it was asked for.
+ * Where most streams are reset, the application works on what nobody waits for: as many resets as may be streams at once
+ * are free, and come back in so many ms.
  */
-const PLACE_KEPT = 200;
+const FREE_AGAIN = 200;
+/** Most of so many streams at least. */
+const SAMPLE = 100;
 
 /** What is to be done about resets. */
 export type ResetVerdict = 'fine' | 'drain' | 'fail';
@@ -35,8 +37,8 @@ export class Guard {
   #rapid = 0;
   #warm = false;
   #drained = false;
-  /** When the last place is free again that a reset keeps, were they kept one after the other. */
-  #placesFreeAt = 0;
+  /** When all of the free resets are back. */
+  #freeAt = 0;
 
   constructor(limits: Limits, now: number) {
     this.#limits = limits;
@@ -83,12 +85,12 @@ export class Guard {
   }
 
   /**
-   * How long what the peer asks for has to wait, in ms: for half of the places, once resets keep them all. Without it a
-   * client has as many requests handled as it can send, whatever may be open at once.
+   * How long what the peer asks for next has to wait, in ms: until half of the free resets are back, once they are used
+   * up. Without it a client has as many requests handled as it can send, whatever may be open at once.
    */
   wait(now: number): number {
-    const kept = this.#placesFreeAt - now;
-    return kept > PLACE_KEPT ? kept - PLACE_KEPT / 2 : 0;
+    const used = this.#freeAt - now;
+    return used > FREE_AGAIN ? used - FREE_AGAIN / 2 : 0;
   }
 
   /**
@@ -99,11 +101,13 @@ export class Guard {
     if (now - openedAt >= RAPID) return 'fine';
     this.#rapid++;
     const { resetWindow, maxConcurrentStreams } = this.#limits;
-    if (this.#rapid * 2 > this.#opened) {
-      this.#placesFreeAt = Math.max(this.#placesFreeAt, now) + PLACE_KEPT / maxConcurrentStreams;
+    if (this.#rapid * 2 > Math.max(this.#opened, SAMPLE)) {
+      this.#freeAt = Math.max(this.#freeAt, now) + FREE_AGAIN / maxConcurrentStreams;
     }
     if (!this.#warm && this.#opened < resetWindow) return 'fine';
     if (this.#rapid * 2 <= resetWindow) return 'fine';
+    this.#warm = true;
+    this.#opened = 0;
     this.#rapid = 0;
     if (this.#drained) return 'fail';
     this.#drained = true;

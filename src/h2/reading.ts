@@ -4,7 +4,7 @@
  * session's.
  */
 import type { Socket } from 'node:net';
-import { now } from '../core/timing.js';
+import { Alarm, now } from '../core/timing.js';
 import { inLaterTurn } from '../core/turns.js';
 import { readInto } from '../socket-internals.js';
 import type { Pace } from './receive.js';
@@ -43,8 +43,10 @@ export class Reading implements Pace {
   #used = 0;
   /** and when that was, on the `now()` clock. */
   #lookedAt = 0;
-  /** Until when nothing is read, on the same clock. */
+  /** Until when little is read, on the same clock, */
   #delayedUntil = 0;
+  /** and its end. */
+  #delay: Alarm | undefined;
   #paused = false;
   #ended = false;
 
@@ -99,7 +101,7 @@ export class Reading implements Pace {
     return this.#paused;
   }
 
-  /** Nothing more is to be read for so many ms. */
+  /** What is left of this look is to be read in so many ms. */
   delay(ms: number): void {
     this.#delayedUntil = now() + ms;
   }
@@ -119,6 +121,7 @@ export class Reading implements Pace {
 
   /** What is received is of no use any more: the reader takes it all. */
   discard(): void {
+    this.#delay?.clear();
     this.#rest = undefined;
     this.#paused = false;
     this.#socket.resume();
@@ -152,14 +155,20 @@ export class Reading implements Pace {
   #readLater(): void {
     if (this.#waitsForTurn) return;
     this.#waitsForTurn = true;
-    const goOn = (): void => {
+    if (now() >= this.#delayedUntil) this.#inLaterTurn();
+    else {
+      // A socket that isn't read from keeps no process.
+      this.#delay ??= new Alarm(() => this.#inLaterTurn(), true);
+      this.#delay.set(this.#delayedUntil);
+    }
+  }
+
+  #inLaterTurn(): void {
+    inLaterTurn(() => {
       this.#waitsForTurn = false;
       this.#used = 0;
       this.#readOn();
-    };
-    const delay = this.#delayedUntil - now();
-    if (delay > 0) setTimeout(inLaterTurn, delay, goOn).unref();
-    else inLaterTurn(goOn);
+    });
   }
 
   #readOn(): void {

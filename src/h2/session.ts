@@ -57,7 +57,7 @@ export interface SessionHandler {
    * with ENHANCE_YOUR_CALM.
    */
   abuse(kind: 'resets'): void;
-  /** What the peer sends next should be read in so many ms: it resets what it opens. */
+  /** What the peer sends next should be read in so many ms: it resets what it opens, and has others work for nobody. */
   readLater?(ms: number): void;
   /** A limit has fired; what became of it is told by the other calls. */
   limited?(limit: Limit): void;

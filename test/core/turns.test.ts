@@ -4,12 +4,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { expect } from 'chai';
 import { inLaterTurn, Share } from '../../src/core/turns.js';
-import { stall } from '../wire/waiting.js';
-
-/** Resolves after this many turns of the event loop. */
-async function turns(count: number): Promise<void> {
-  for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
-}
+import { stall, turns } from '../wire/waiting.js';
 
 describe('a share of turns', () => {
   it('goes to those who wait though others spend all of it in every turn', async () => {
@@ -55,18 +50,21 @@ describe('a share of turns', () => {
   it('is one for what the loop polls and for what has to wait then', async () => {
     const share = new Share(0.25);
     const order: string[] = [];
-    await new Promise<void>((resolve) => {
-      setTimeout(() => {
-        share.spent(1);
-        share.whenRoom(() => order.push('who waited'));
-        setImmediate(() => {
-          order.push('the end of the turn');
-          resolve();
-        });
-      }, 1);
-    });
-    await turns(3);
-    expect(order).to.deep.equal(['the end of the turn', 'who waited']);
+    for (let round = 0; round < 3; round++) {
+      await new Promise<void>((resolve) => {
+        setTimeout(() => {
+          share.spent(1);
+          share.whenRoom(() => order.push('who waited'));
+          setImmediate(() => {
+            order.push('the end of the turn');
+            resolve();
+          });
+        }, 1);
+      });
+      await turns(3);
+    }
+    const once = ['the end of the turn', 'who waited'];
+    expect(order).to.deep.equal([...once, ...once, ...once]);
   });
 
   it('is not for newcomers while somebody waits', async () => {
@@ -110,6 +108,31 @@ describe('a share of turns', () => {
     working = false;
     // One in each, if it were as small as ever.
     expect(served).to.be.at.least(50);
+    while (served < 1_000) await turns(1);
+  });
+
+  it('is that part though others spend all of it in every turn, too', async () => {
+    const share = new Share(0.25);
+    let working = true;
+    let served = 0;
+    // Whoever doesn't ask, in a turn of 8 ms.
+    const others = (): void => {
+      share.spent(8);
+      stall(8);
+      if (working) setImmediate(others);
+    };
+    others();
+    await turns(4);
+    for (let i = 0; i < 1_000; i++) {
+      share.whenRoom(() => {
+        served++;
+        share.spent(0.25);
+      });
+    }
+    await turns(20);
+    working = false;
+    // 8 in every other turn; one, if it were as small as ever.
+    expect(served).to.be.at.least(40);
     while (served < 1_000) await turns(1);
   });
 

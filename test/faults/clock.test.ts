@@ -7,8 +7,8 @@ import type { ServerOptions } from '../../src/index.js';
 import { formatConnection } from '../../src/ops/text.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
-import { stall } from '../wire/waiting.js';
-import { drained, Ground, nameOf, turns, until, WAYS } from './harness.js';
+import { stall, turns } from '../wire/waiting.js';
+import { drained, Ground, nameOf, until, WAYS } from './harness.js';
 
 /** Each of these runs out in a stall. */
 const SHORT = { settle: 200, idleWait: 300, linger: 300, timeout: 10_000 };

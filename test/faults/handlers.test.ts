@@ -7,7 +7,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { expect } from 'chai';
 import type { DrainReport } from '../../src/index.js';
 import type { H2Client } from '../wire/h2-client.js';
-import { checkReport, drained, type Ground, groundForEach, nameOf, turns, WAYS } from './harness.js';
+import { turns } from '../wire/waiting.js';
+import { checkReport, drained, type Ground, groundForEach, nameOf, WAYS } from './harness.js';
 
 type Handler = (req: IncomingMessage, res: ServerResponse) => unknown;
 

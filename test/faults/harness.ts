@@ -23,6 +23,7 @@ import {
 import { certificate } from '../wire/certificate.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
+import { turns } from '../wire/waiting.js';
 
 export type Protocol = 'h1' | 'h2';
 
@@ -270,11 +271,6 @@ export async function within<T>(what: Promise<T>, name: string, ms = 8_000): Pro
   } finally {
     clearTimeout(timer);
   }
-}
-
-/** Turns of the event loop: client and server share it, so each of them brings what was on its way. */
-export async function turns(count: number): Promise<void> {
-  for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
 }
 
 export async function until(holds: () => boolean, what: string, ms = 8_000): Promise<void> {

@@ -10,6 +10,7 @@ import type { DrainOptions, DrainReport } from '../../src/index.js';
 import type { H1Client } from '../wire/h1-client.js';
 import type { H2Client } from '../wire/h2-client.js';
 import { FrameType, PREFACE } from '../wire/h2-frames.js';
+import { turns } from '../wire/waiting.js';
 import {
   checkReport,
   drained,
@@ -18,7 +19,6 @@ import {
   groundForEach,
   inBatches,
   nameOf,
-  turns,
   WAYS,
   within,
 } from './harness.js';

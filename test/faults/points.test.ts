@@ -6,6 +6,7 @@ import { expect } from 'chai';
 import type { H1Client } from '../wire/h1-client.js';
 import type { H2Client } from '../wire/h2-client.js';
 import { encodeFrame, encodeLiterals, Flag, FrameType, PREFACE, settingsPayload, uint32 } from '../wire/h2-frames.js';
+import { turns } from '../wire/waiting.js';
 import {
   checkReport,
   drained,
@@ -16,7 +17,6 @@ import {
   inBatches,
   nameOf,
   sumOf,
-  turns,
   WAYS,
   within,
 } from './harness.js';

@@ -7,7 +7,8 @@ import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { expect } from 'chai';
 import type { LiveConnection } from '../../src/core/connection.js';
-import { checkReport, drained, type Ground, groundForEach, nameOf, turns, WAYS, within } from './harness.js';
+import { turns } from '../wire/waiting.js';
+import { checkReport, drained, type Ground, groundForEach, nameOf, WAYS, within } from './harness.js';
 
 /** -ENOBUFS, as libuv returns it on Linux. */
 const UV_ENOBUFS = -105;

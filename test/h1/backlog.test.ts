@@ -12,8 +12,8 @@ import { inLaterTurn } from '../../src/core/turns.js';
 import { type Connection, connectionOf, type DrainReport, gracefulShutdown } from '../../src/index.js';
 import { encodeRequest, type H1Client } from '../wire/h1-client.js';
 import { Random } from '../wire/random.js';
-import { stall } from '../wire/waiting.js';
-import { closeEverything, counters, delay, Site, standstill, TRANSPORTS, turns, until } from './support.js';
+import { stall, turns } from '../wire/waiting.js';
+import { closeEverything, counters, delay, Site, standstill, TRANSPORTS, until } from './support.js';
 
 const MANY = 1_200;
 /** When a handler answers; it reads the body where it waits for its end. */

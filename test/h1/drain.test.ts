@@ -4,7 +4,8 @@
 import { expect } from 'chai';
 import { connectionOf, type DrainReport, gracefulShutdown } from '../../src/index.js';
 import type { H1Client } from '../wire/h1-client.js';
-import { closeEverything, counters, delay, Site, standstill, TRANSPORTS, turns } from './support.js';
+import { turns } from '../wire/waiting.js';
+import { closeEverything, counters, delay, Site, standstill, TRANSPORTS } from './support.js';
 
 for (const { name, tls } of TRANSPORTS) {
   describe(`draining an HTTP/1.1 connection (${name})`, () => {

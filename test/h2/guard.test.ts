@@ -114,7 +114,7 @@ describe('h2 session: streams that are opened to be reset', () => {
   const waits = (conversation: Conversation): string[] =>
     conversation.told().filter((line) => line.startsWith('read later'));
 
-  it('where most are reset, each keeps its place for a while, and the next wait for half of them', () => {
+  it('where most are reset, as many as may be open are free, and the next wait until half of those are back', () => {
     const conversation = Conversation.open();
     conversation.send(batch(0), batch(1));
     expect(waits(conversation)).to.deep.equal([]);
@@ -128,20 +128,23 @@ describe('h2 session: streams that are opened to be reset', () => {
 
   it('so many may be reset in a while as may be open, whatever that is', () => {
     const conversation = Conversation.open({}, { maxConcurrentStreams: 10 });
-    conversation.send(batch(0, 10), batch(1, 10), get(id(20)));
-    expect(waits(conversation)).to.deep.equal(['read later in 200 ms']);
+    // Fifty say nothing yet, and ten are free; twenty are ten too many.
+    for (let n = 0; n < 7; n++) conversation.send(batch(n, 10));
+    expect(waits(conversation)).to.deep.equal([]);
+    conversation.send(get(id(70)));
+    expect(waits(conversation)).to.deep.equal(['read later in 300 ms']);
   });
 
-  it('requests that we have to reset keep the places of others, too', () => {
+  it('requests that we have to reset use them up, too', () => {
     const conversation = Conversation.open();
     const malformed = (i: number): Buffer => headers(id(i), request('GET', 'no-slash'), { endStream: true });
-    conversation.send(...Array.from({ length: 100 }, (_, i) => malformed(i)));
+    conversation.send(...Array.from({ length: 151 }, (_, i) => malformed(i)));
     expect(waits(conversation)).to.deep.equal([]);
-    conversation.send(malformed(100), malformed(101));
+    conversation.send(malformed(151));
     expect(waits(conversation)).to.deep.equal(['read later in 102 ms']);
   });
 
-  it('no place is kept where most are answered', () => {
+  it('nothing waits where most are answered', () => {
     const conversation = Conversation.open();
     for (let n = 0; n < 4; n++) {
       for (let i = 0; i < 51; i++) {
