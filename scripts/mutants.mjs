@@ -141,15 +141,15 @@ const MUTANTS = [
   [
     'a share comes anew between what the loop polls and what has waited',
     'src/core/turns.ts',
-    'for (const share of shares) share.serve(least);',
-    'current++;\n  for (const share of shares) share.serve(least);',
+    'for (const share of shares) share.serve();',
+    'current++;\n  for (const share of shares) share.serve();',
     TURNS,
   ],
   [
     'who is passed by in long turns has no part of them',
     'src/core/turns.ts',
-    'this.#perTurn, least);',
-    'this.#perTurn);',
+    'this.#left, this.#perTurn, least);',
+    'this.#left, this.#perTurn);',
     TURNS,
   ],
   [

@@ -57,6 +57,8 @@ let current = 0;
 let othersSince = 0;
 /** How long they had it in the last turns, in ms: one that is long for once is none of theirs. */
 const othersTook = [0, 0, 0, 0];
+/** ms that whoever waits has of a turn at least. */
+let least = 0;
 
 /** Calls back in a later turn: once, and in nobody's async context. */
 export function inLaterTurn(goOn: () => void): void {
@@ -76,11 +78,11 @@ function turn(): void {
   turnComes = false;
   const from = now();
   othersTook[current % othersTook.length] = from - othersSince;
-  const least = Math.min(...othersTook) * PART_OF_OTHERS;
+  least = Math.min(...othersTook) * PART_OF_OTHERS;
   const until = from + Math.max(SLICE, least);
   line.serve(() => now() < until);
-  for (const share of shares) share.serve(least);
-  // What the loop polls next is in the same turn as what has to wait then.
+  for (const share of shares) share.serve();
+  // What comes of that, and what the loop polls next, is in the same turn as what has to wait then.
   current++;
   if (!line.isEmpty || shares.some(({ isWaitedFor }) => isWaitedFor)) awaitTurn();
 }
@@ -126,7 +128,7 @@ export class Share {
   #renew(): void {
     if (this.#turn === current) return;
     this.#turn = current;
-    this.#left = this.#perTurn;
+    this.#left = Math.max(this.#perTurn, least);
   }
 
   /** So many ms of this turn have gone. */
@@ -156,15 +158,10 @@ export class Share {
     }
   }
 
-  /**
-   * A turn has come: those who wait go on.
-   *
-   * @param least ms that the share is of it, if that is more than usual
-   */
-  serve(least: number): void {
+  /** A turn has come: those who wait go on. */
+  serve(): void {
     if (this.#line.isEmpty) return;
     this.#renew();
-    this.#left += Math.max(0, least - this.#perTurn);
     // Those who don't ask may have spent all of it: in one turn, and not in the next, too.
     if (this.#passedBy) this.#left = Math.max(this.#left, this.#perTurn, least);
     this.#passedBy = this.#left <= 0;

@@ -56,9 +56,9 @@ function makeTurnsLong(): void {
   turnsAreLong = true;
   const turn = (): void => {
     if (!turnsAreLong) return;
-    stall(LONG_TURN);
     // Somebody waits for each.
     inLaterTurn(() => {});
+    stall(LONG_TURN);
     setImmediate(turn);
   };
   turn();
