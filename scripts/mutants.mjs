@@ -134,7 +134,7 @@ const MUTANTS = [
   [
     'a share that others spend in every turn never comes to those who wait',
     'src/core/turns.ts',
-    'if (this.#passedBy) this.#left = Math.max(this.#left, this.#perTurn, least);',
+    'if (this.#passedBy) this.#left = Math.max(this.#left, this.#perTurn, partOfOthers);',
     '',
     TURNS,
   ],
@@ -148,7 +148,7 @@ const MUTANTS = [
   [
     'who is passed by in long turns has no part of them',
     'src/core/turns.ts',
-    'this.#left, this.#perTurn, least);',
+    'this.#left, this.#perTurn, partOfOthers);',
     'this.#left, this.#perTurn);',
     TURNS,
   ],

@@ -57,8 +57,8 @@ let current = 0;
 let othersSince = 0;
 /** How long they had it in the last turns, in ms: one that is long for once is none of theirs. */
 const othersTook = [0, 0, 0, 0];
-/** ms that whoever waits has of a turn at least. */
-let least = 0;
+/** The part of their time that whoever waits has at least, in ms. */
+let partOfOthers = 0;
 
 /** Calls back in a later turn: once, and in nobody's async context. */
 export function inLaterTurn(goOn: () => void): void {
@@ -78,8 +78,8 @@ function turn(): void {
   turnComes = false;
   const from = now();
   othersTook[current % othersTook.length] = from - othersSince;
-  least = Math.min(...othersTook) * PART_OF_OTHERS;
-  const until = from + Math.max(SLICE, least);
+  partOfOthers = Math.min(...othersTook) * PART_OF_OTHERS;
+  const until = from + Math.max(SLICE, partOfOthers);
   line.serve(() => now() < until);
   for (const share of shares) share.serve();
   // What comes of that, and what the loop polls next, is in the same turn as what has to wait then.
@@ -90,7 +90,7 @@ function turn(): void {
 /** The part of a turn that one kind of work may take, for all connections together. */
 export class Share {
   readonly #perTurn: number;
-  readonly #least: number;
+  readonly #leastCost: number;
   readonly #line = new Line();
   #left: number;
   /** The turn that it is left of. */
@@ -101,11 +101,11 @@ export class Share {
 
   /**
    * @param perTurn ms after which no other work of this kind begins in a turn, unless others make it long
-   * @param least ms that each piece of work counts for at least
+   * @param leastCost ms that each piece of work counts for at least
    */
-  constructor(perTurn: number, least = 0) {
+  constructor(perTurn: number, leastCost = 0) {
     this.#perTurn = perTurn;
-    this.#least = least;
+    this.#leastCost = leastCost;
     this.#left = perTurn;
     shares.push(this);
   }
@@ -128,7 +128,7 @@ export class Share {
   #renew(): void {
     if (this.#turn === current) return;
     this.#turn = current;
-    this.#left = Math.max(this.#perTurn, least);
+    this.#left = Math.max(this.#perTurn, partOfOthers);
   }
 
   /** So many ms of this turn have gone. */
@@ -154,7 +154,7 @@ export class Share {
     try {
       work();
     } finally {
-      this.spent(Math.max(this.#least, now() - at));
+      this.spent(Math.max(this.#leastCost, now() - at));
     }
   }
 
@@ -163,7 +163,7 @@ export class Share {
     if (this.#line.isEmpty) return;
     this.#renew();
     // Those who don't ask may have spent all of it: in one turn, and not in the next, too.
-    if (this.#passedBy) this.#left = Math.max(this.#left, this.#perTurn, least);
+    if (this.#passedBy) this.#left = Math.max(this.#left, this.#perTurn, partOfOthers);
     this.#passedBy = this.#left <= 0;
     this.#serving = true;
     this.#line.serve(() => this.#isLeft());

@@ -6,17 +6,25 @@ import { expect } from 'chai';
 import { inLaterTurn, Share } from '../../src/core/turns.js';
 import { stall, turns } from '../wire/waiting.js';
 
+/** Others work in every turn, and ask nobody; returns what ends it. */
+function others(work: () => void): () => void {
+  let working = true;
+  const turn = (): void => {
+    work();
+    if (working) setImmediate(turn);
+  };
+  setImmediate(turn);
+  return () => {
+    working = false;
+  };
+}
+
 describe('a share of turns', () => {
   it('goes to those who wait though others spend all of it in every turn', async () => {
     const share = new Share(0.25);
-    let spending = true;
     let served = 0;
-    // Whoever doesn't ask spends it before, or behind, those who wait.
-    const spend = (): void => {
-      share.spent(1);
-      if (spending) setImmediate(spend);
-    };
-    setImmediate(spend);
+    // Before, or behind, those who wait.
+    const end = others(() => share.spent(1));
     await turns(3);
     expect(share.hasRoom).to.equal(false);
     for (let i = 0; i < 5; i++) {
@@ -26,7 +34,7 @@ describe('a share of turns', () => {
       });
     }
     await turns(12);
-    spending = false;
+    end();
     expect(served).to.equal(5);
   });
 
@@ -91,13 +99,8 @@ describe('a share of turns', () => {
 
   it('is a part of turns that others make long', async () => {
     const share = new Share(0.25);
-    let working = true;
     let served = 0;
-    const others = (): void => {
-      stall(8);
-      if (working) setImmediate(others);
-    };
-    others();
+    const end = others(() => stall(8));
     for (let i = 0; i < 1_000; i++) {
       share.do(() => {
         served++;
@@ -105,7 +108,7 @@ describe('a share of turns', () => {
       });
     }
     await turns(20);
-    working = false;
+    end();
     // One in each, if it were as small as ever.
     expect(served).to.be.at.least(50);
     while (served < 1_000) await turns(1);
@@ -113,15 +116,11 @@ describe('a share of turns', () => {
 
   it('is that part though others spend all of it in every turn, too', async () => {
     const share = new Share(0.25);
-    let working = true;
     let served = 0;
-    // Whoever doesn't ask, in a turn of 8 ms.
-    const others = (): void => {
+    const end = others(() => {
       share.spent(8);
       stall(8);
-      if (working) setImmediate(others);
-    };
-    others();
+    });
     await turns(4);
     for (let i = 0; i < 1_000; i++) {
       share.whenRoom(() => {
@@ -130,7 +129,7 @@ describe('a share of turns', () => {
       });
     }
     await turns(20);
-    working = false;
+    end();
     // 8 in every other turn; one, if it were as small as ever.
     expect(served).to.be.at.least(40);
     while (served < 1_000) await turns(1);

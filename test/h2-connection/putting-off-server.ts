@@ -1,6 +1,6 @@
 /**
  * A server in a process of its own, for a client that resets what it opens: it is shut down as soon as what that client
- * sends is put off, and says how many requests it had read by then.
+ * sends is put off, and says how its connections have ended.
  */
 import type { AddressInfo } from 'node:net';
 import { createServer } from '../../src/index.js';
