@@ -34,6 +34,7 @@ import {
 } from './options.js';
 import { Application, EmittedByHttp } from './requests.js';
 import { ALL, type ShutdownOptions, Stop, shutdownSettings } from './stop.js';
+import { keepTicksCheap } from './tick-shape.js';
 
 /** How long `close()` lets an idle connection bring one more request, in ms. */
 const CLOSE_IDLE_WAIT = 1_000;
@@ -79,6 +80,7 @@ export class Server extends NetServer {
 
   constructor(settings: ServerSettings) {
     super({ allowHalfOpen: false, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
+    keepTicksCheap();
     this.#settings = settings;
     this.#recycler = settings.recycle && new Recycler<LiveConnection>(settings.recycle, drain);
     this.#application = new Application(this);

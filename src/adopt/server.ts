@@ -16,6 +16,7 @@ import { drainInWaves, WAVE_OPTIONS, waveSettings } from '../core/waves.js';
 import { allowHalfOpenRequests } from '../http-internals.js';
 import type { DrainManyOptions } from '../server.js';
 import { ALL, type ShutdownOptions, type ShutdownSettings, Stop, shutdownSettings } from '../stop.js';
+import { keepTicksCheap } from '../tick-shape.js';
 import { type Emit, OwnApplication } from './application.js';
 import { EventRouter, interceptEvents } from './events.js';
 import { Intake } from './intake.js';
@@ -68,6 +69,7 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
 
   constructor(server: AdoptableServer, options: AdoptOptions) {
     super();
+    keepTicksCheap();
     this.server = server;
     const limits = limitsOf(server);
     this.#settings = adoptSettings(server, options, limits.maxRequestsPerSocket ?? 0);
