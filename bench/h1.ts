@@ -2,15 +2,17 @@
  * `npm run bench:h1`: what a request over HTTP/1.1 costs with lastcall around node:http, beside plain node:https.
  */
 import { argumentsOrExit } from './lib/arguments.js';
-import { bar, reportAndExit } from './lib/results.js';
+import { type Bar, bar, reportAndExit } from './lib/results.js';
 import {
   measureSpeed,
   NoH2load,
   ratioBar,
   type SpeedPlan,
   type SpeedResult,
+  STEADY,
   speedRow,
   speedTotals,
+  YOUNG,
 } from './lib/speed.js';
 
 const args = argumentsOrExit({
@@ -23,41 +25,46 @@ const args = argumentsOrExit({
   },
 });
 
-const plan: SpeedPlan = { subject: 'lastcall', peers: ['plain node:https'], rounds: args.pairs, seed: args.seed };
+const steady: SpeedPlan = {
+  subject: 'lastcall',
+  peers: ['plain node:https'],
+  rounds: args.pairs,
+  seed: args.seed,
+  life: STEADY,
+};
+const young: SpeedPlan = { ...steady, life: YOUNG };
 
 /** A connection costs more than a request: how much that is of each depends on how many it carries. */
-const CASES = [
-  { name: `small GETs, ${args.requests / 50} on a connection`, requests: args.requests, connections: 50 },
-  { name: 'small GETs, 1,280 on a connection', requests: 64_000, connections: 50 },
-];
+const FEW = { name: `small GETs, ${args.requests / 50} on a connection`, requests: args.requests, connections: 50 };
+const MANY = { name: 'small GETs, 1,280 on a connection', requests: 64_000, connections: 50 };
 const SHORT_LIVED = { name: 'small GETs, 2 on a connection', requests: 400, connections: 200 };
+const FIRST = { ...FEW, name: `${FEW.name}, in a process's first seconds` };
 
-async function measured({ name, requests, connections }: (typeof CASES)[number]): Promise<SpeedResult> {
+async function measured(plan: SpeedPlan, { name, requests, connections }: typeof FEW): Promise<SpeedResult> {
   const load = { requests, connections, streams: 1, h1: true };
   return measureSpeed(plan, { name, path: '/small/0/0', load });
 }
 
-const results: SpeedResult[] = [];
+const judged: SpeedResult[] = [];
+const shown: SpeedResult[] = [];
 try {
-  for (const one of [...CASES, SHORT_LIVED]) results.push(await measured(one));
+  for (const one of [FEW, MANY]) judged.push(await measured(steady, one));
+  shown.push(await measured(steady, SHORT_LIVED), await measured(young, FIRST));
 } catch (error) {
   if (!(error instanceof NoH2load)) throw error;
   console.error(error.message);
   process.exit(1);
 }
-const judged = results.slice(0, CASES.length);
-const shortLived = results.slice(CASES.length).map((result) => ratioBar(result, plan, 'plain node:https', 1.03));
+const results = [...judged, ...shown];
+const barOf = (result: SpeedResult): Bar => ratioBar(result, steady, 'plain node:https', 1.03);
 
 reportAndExit({
   name: 'h1',
   title: 'HTTP/1.1 over TLS: CPU per request',
   arguments: args,
-  totals: speedTotals(results, plan),
+  totals: speedTotals(results, steady),
   rows: results.map(speedRow),
-  bars: [
-    ...judged.map((result) => ratioBar(result, plan, 'plain node:https', 1.03)),
-    bar('pairs (at least 40)', args.pairs, args.pairs >= 40),
-  ],
-  notes: shortLived.map(({ what, measured }) => `no bar: ${what.replace(' (at most 1.03)', '')}: ${measured}`),
+  bars: [...judged.map(barOf), bar('pairs (at least 40)', args.pairs, args.pairs >= 40)],
+  notes: shown.map(barOf).map(({ what, measured }) => `no bar: ${what.replace(' (at most 1.03)', '')}: ${measured}`),
   details: results.map(({ name, micros }) => ({ name, micros: Object.fromEntries(micros) })),
 });

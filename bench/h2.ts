@@ -21,6 +21,7 @@ import {
   type SpeedResult,
   speedRow,
   speedTotals,
+  YOUNG,
 } from './lib/speed.js';
 import { type Estimate, median, pairedRatio, verdictAtMost } from './lib/stats.js';
 
@@ -78,6 +79,7 @@ const plan = (peers: readonly ServerKind[]): SpeedPlan => ({
   peers,
   rounds: args.pairs,
   seed: args.seed,
+  life: YOUNG,
 });
 const small = plan([COMPAT, STREAMS, 'floor']);
 /** The floor opens no windows: it takes no bodies. */

@@ -22,7 +22,25 @@ export interface SpeedPlan {
   readonly peers: readonly ServerKind[];
   readonly rounds: number;
   readonly seed: number;
+  readonly life: ProcessLife;
 }
+
+/** Of each process: processes differ by how they were compiled and where their memory lies, so that there are several. */
+export interface ProcessLife {
+  /** Loads of 8,000 requests on 50 connections each that it serves before all else. */
+  readonly warmUp: number;
+  /** It is measured in so many rounds, then there is a new one. */
+  readonly rounds: number;
+}
+
+/** In its first seconds under load: V8 is still compiling, above all what runs once a connection. */
+export const YOUNG: ProcessLife = { warmUp: 0, rounds: 8 };
+
+/**
+ * As it is for the rest of its life. By `--trace-opt`, V8 compiles for some 35 loads, 1,750 connections; it spends up to
+ * 6 % of the CPU on it from the third to then, and 1 % later, of lastcall's process and of node:https's.
+ */
+export const STEADY: ProcessLife = { warmUp: 50, rounds: 16 };
 
 /** One value a round. */
 export interface SpeedResult {
@@ -34,9 +52,6 @@ export interface SpeedResult {
   /** requests per second, client and server sharing the machine: shown, never judged */
   readonly rates: ReadonlyMap<ServerKind | 'control', readonly number[]>;
 }
-
-/** Processes differ by how they were compiled and where their memory lies: after so many rounds, new ones. */
-const ROUNDS_PER_PROCESS = 8;
 
 export class NoH2load extends Error {
   override readonly name = 'NoH2load';
@@ -50,14 +65,18 @@ export async function measureSpeed(plan: SpeedPlan, one: SpeedCase): Promise<Spe
   const random = new Random(plan.seed);
   const micros = new Map<ServerKind | 'control', number[]>();
   const rates = new Map<ServerKind | 'control', number[]>();
-  for (let done = 0; done < plan.rounds; done += ROUNDS_PER_PROCESS) {
+  for (let done = 0; done < plan.rounds; done += plan.life.rounds) {
     const servers = await startAll(plan);
     try {
+      // In turns: one that idled meanwhile would have a full garbage collection then, and be another than the others.
+      for (let run = 0; run < plan.life.warmUp; run += 1) {
+        for (const server of servers.values()) await costOf(server, warmUp(one));
+      }
       for (const server of servers.values()) {
         await costOf(server, one);
         await costOf(server, one);
       }
-      for (let round = done; round < Math.min(plan.rounds, done + ROUNDS_PER_PROCESS); round += 1) {
+      for (let round = done; round < Math.min(plan.rounds, done + plan.life.rounds); round += 1) {
         for (const [kind, server] of shuffled([...servers], random)) {
           const cost = await costOf(server, one);
           micros.set(kind, [...(micros.get(kind) ?? []), cost.micros]);
@@ -69,6 +88,10 @@ export async function measureSpeed(plan: SpeedPlan, one: SpeedCase): Promise<Spe
     }
   }
   return { name: one.name, requests: one.load.requests, micros, rates };
+}
+
+function warmUp({ name, path, load }: SpeedCase): SpeedCase {
+  return { name: `${name}, warming up`, path, load: { ...load, requests: 8_000, connections: 50 } };
 }
 
 async function startAll(plan: SpeedPlan): Promise<Map<ServerKind | 'control', ServerChild>> {
