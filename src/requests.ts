@@ -14,16 +14,10 @@ import { isSilenced } from './http-internals.js';
 
 /**
  * Whether what is entered into an AsyncLocalStorage within a resource is there when the resource is entered again: up to
- * Node 22. From Node 24 on a resource keeps what was there when it was made.
+ * Node 22. From Node 24 on a resource keeps what was there when it was made. To try it out would have Node follow every
+ * promise and every callback from then on.
  */
-const resourcesKeepWhatIsEntered = ((): boolean => {
-  const storage = new AsyncLocalStorage<boolean>();
-  const resource = new AsyncResource(REQUEST_RESOURCE);
-  resource.runInAsyncScope(() => storage.enterWith(true));
-  const kept = resource.runInAsyncScope(() => storage.getStore()) === true;
-  storage.disable();
-  return kept;
-})();
+const resourcesKeepWhatIsEntered = '_enable' in AsyncLocalStorage.prototype;
 
 /** Called where a handler has begun: what it has entered holds for later events of its request, as with node:http. */
 function contextForLater(context: AsyncResource): AsyncResource {

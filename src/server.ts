@@ -36,6 +36,8 @@ import { Application, EmittedByHttp } from './requests.js';
 import { ALL, type ShutdownOptions, Stop, shutdownSettings } from './stop.js';
 import { keepTicksCheap } from './tick-shape.js';
 
+keepTicksCheap();
+
 /** How long `close()` lets an idle connection bring one more request, in ms. */
 const CLOSE_IDLE_WAIT = 1_000;
 
@@ -80,7 +82,6 @@ export class Server extends NetServer {
 
   constructor(settings: ServerSettings) {
     super({ allowHalfOpen: false, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
-    keepTicksCheap();
     this.#settings = settings;
     this.#recycler = settings.recycle && new Recycler<LiveConnection>(settings.recycle, drain);
     this.#application = new Application(this);

@@ -11,14 +11,18 @@ import { symbolOf } from './node-needs.js';
 
 const held: object[] = [];
 
-/** To be called before the process idles for the first time; calling it again does nothing. */
+/** To be called as early as can be; calling it again does nothing. */
 export function keepTicksCheap(): void {
   if (held.length === 0) held.push(likeATick());
 }
 
-/** As Node 20 makes them; later versions' ticks have one more member, and as far as it they are the same. */
+/**
+ * As Node 20 makes them. Those of later versions have one member more, under a symbol that nothing else has; as far as
+ * it they are the same, which is most of it. (To ask Node for a real one, by executionAsyncResource(), has it follow
+ * every callback from then on.)
+ */
 function likeATick(): object {
-  const resource = new AsyncResource('lastcall', { requireManualDestroy: true });
+  const resource = new AsyncResource('LASTCALLTICK');
   const asyncId = symbolOf(resource, 'async_id_symbol');
   const triggerAsyncId = symbolOf(resource, 'trigger_async_id_symbol');
   if (asyncId === undefined || triggerAsyncId === undefined) return {};

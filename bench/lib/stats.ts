@@ -32,9 +32,19 @@ export interface Estimate {
 
 const RESAMPLES = 4_000;
 
-/** The median of `values` with a 95 % percentile-bootstrap interval; the same values give the same interval. */
-export function bootstrapMedian(values: readonly number[]): Estimate {
-  return { median: median(values), ...bootstrap(values, RESAMPLES, median), pairs: values.length };
+/**
+ * The median of `values` with a 95 % percentile-bootstrap interval; the same values give the same interval.
+ *
+ * @param together so many neighbours share what disturbs them (a process), and are resampled as one
+ */
+export function bootstrapMedian(values: readonly number[], together = 1): Estimate {
+  const groups: number[][] = [];
+  for (let i = 0; i < values.length; i += together) groups.push(values.slice(i, i + together));
+  return { median: median(values), ...bootstrap(groups, RESAMPLES, medianOfAll), pairs: values.length };
+}
+
+function medianOfAll(groups: readonly (readonly number[])[]): number {
+  return median(groups.flat());
 }
 
 /** What 95 % of the resamples of `values` give. */
@@ -51,9 +61,12 @@ function bootstrap<T>(
   return { low: percentile(results, 2.5), high: percentile(results, 97.5) };
 }
 
-/** The ratio ours/theirs of each interleaved pair, as a median with its interval. */
-export function pairedRatio(pairs: readonly (readonly [ours: number, theirs: number])[]): Estimate {
-  return bootstrapMedian(pairs.map(([ours, theirs]) => ours / theirs));
+/** The ratio ours/theirs of each interleaved pair, as a median with its interval; `together`: see {@link bootstrapMedian}. */
+export function pairedRatio(pairs: readonly (readonly [ours: number, theirs: number])[], together = 1): Estimate {
+  return bootstrapMedian(
+    pairs.map(([ours, theirs]) => ours / theirs),
+    together,
+  );
 }
 
 /** Sorting thousands of values each. */

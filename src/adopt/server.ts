@@ -29,6 +29,8 @@ import {
   limitsOf,
 } from './options.js';
 
+keepTicksCheap();
+
 /** How long `close()` lets an idle connection bring one more request, in ms. */
 const CLOSE_IDLE_WAIT = 1_000;
 
@@ -69,7 +71,6 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
 
   constructor(server: AdoptableServer, options: AdoptOptions) {
     super();
-    keepTicksCheap();
     this.server = server;
     const limits = limitsOf(server);
     this.#settings = adoptSettings(server, options, limits.maxRequestsPerSocket ?? 0);

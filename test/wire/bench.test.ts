@@ -69,6 +69,17 @@ describe('bench library', () => {
     expect(holds).to.be.within(51, 60);
   }).timeout(60_000);
 
+  it('is less sure of values that share what disturbs them', () => {
+    const random = new Random(9);
+    const values = Array.from({ length: 8 }, () => random.between(0.9, 1.1)).flatMap((process) =>
+      Array.from({ length: 10 }, () => process * random.between(0.99, 1.01)),
+    );
+    const alone = bootstrapMedian(values);
+    const together = bootstrapMedian(values, 10);
+    expect(together.median).to.equal(alone.median);
+    expect(together.high - together.low).to.be.above(1.5 * (alone.high - alone.low));
+  });
+
   it('takes a percentile of all phases together, and is surer of it the more there are', () => {
     const random = new Random(7);
     const phases = (count: number, slower: number): [number[], number[]][] =>
