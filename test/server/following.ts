@@ -3,13 +3,13 @@
  * has asked for the resource of one: AsyncLocalStorage does, up to Node 22.
  */
 import { createRequire } from 'node:module';
+import { createServer } from '../../src/index.js';
 
 interface AsyncWrap {
   readonly async_hook_fields: Uint32Array;
   readonly constants: { readonly kUsesExecutionAsyncResource: number };
 }
 
-const { createServer } = await import('../../src/index.js');
 createServer({ cleartext: true });
 const { internalBinding } = createRequire(import.meta.url)('internal/test/binding') as {
   internalBinding(name: string): AsyncWrap;

@@ -19,8 +19,12 @@ async function tick(times: number): Promise<void> {
 if (process.argv[2] !== 'bare') await import('../../src/index.js');
 await tick(30);
 // Behind a turn's ticks: none is left.
-setImmediate(() => globalThis.gc?.());
-await new Promise((resolve) => setTimeout(resolve, 50));
+await new Promise<void>((resolve) => {
+  setImmediate(() => {
+    globalThis.gc?.();
+    resolve();
+  });
+});
 await tick(TICKS);
 const before = process.cpuUsage();
 await tick(TICKS);
