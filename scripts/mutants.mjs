@@ -32,6 +32,7 @@ const TIMING = 'src/core/timing.ts';
 const LINGER = 'src/core/linger.ts';
 const H2_DRAIN = 'src/h2/drain.ts';
 const H1_CONNECTION = 'src/h1/connection.ts';
+const PIPELINE = 'src/h1/pipeline.ts';
 
 /** Each: what is broken, where, the line as it is, the line instead, and who has to notice. */
 const MUTANTS = [
@@ -389,7 +390,7 @@ const MUTANTS = [
     "return (\n      this.#state === 'open' &&",
     H1,
   ],
-  ['h1: close on the first of several pipelined', H1_CONNECTION, 'this.#unanswered.at(-1) === exchange &&', '', H1],
+  ['h1: close on the first of several pipelined', H1_CONNECTION, 'this.#unanswered.last === exchange &&', '', H1],
   [
     'h1: close although the next head has begun',
     H1_CONNECTION,
@@ -399,8 +400,8 @@ const MUTANTS = [
   ],
   [
     'h1: pipelined requests of all connections are handled in one turn',
-    H1_CONNECTION,
-    'pipelined.do(() => {',
+    PIPELINE,
+    'turns.do(() => {',
     'process.nextTick(() => {',
     tests('test/server/many-bursts.test.ts'),
   ],
@@ -413,9 +414,9 @@ const MUTANTS = [
   ],
   [
     'h1: what a handler enters is lost at the end of its request',
-    H1_CONNECTION,
-    'process.nextTick(process.nextTick, next, this)',
-    'process.nextTick(next, this)',
+    PIPELINE,
+    'process.nextTick(process.nextTick, advance, this)',
+    'process.nextTick(advance, this)',
     tests('test/h1/pipelining.test.ts'),
   ],
   [

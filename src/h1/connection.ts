@@ -1,22 +1,20 @@
 /**
- * HTTP/1.1 on one connection: which requests are unanswered, which answer says `Connection: close`, and the phases of a
- * drain. Parsing and framing are node:http's; the timers that its unlistening server doesn't run are in timeouts.ts.
+ * HTTP/1.1 on one connection: which answer says `Connection: close`, and the phases of a drain. Parsing and framing are
+ * node:http's; the timers that its unlistening server doesn't run are in timeouts.ts.
  *
- * Pipelined requests reach the application one at a time, each when the one before has been answered. So no handler
- * runs for a request that comes after the answer with `close`, and `close` can go on the very last one.
+ * Pipelined requests reach the application one at a time (pipeline.ts), each when the one before has been answered. So no
+ * handler runs for a request that comes after the answer with `close`, and `close` can go on the very last one.
  */
-import { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { LiveConnection } from '../core/connection.js';
 import type { DrainTerms, Driver } from '../core/driver.js';
-import { REQUEST_RESOURCE, type RequestEvent, type RequestHost } from '../core/host.js';
+import type { RequestEvent, RequestHost } from '../core/host.js';
 import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { LingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
-import { Share } from '../core/turns.js';
 import { advertiseKeepAlive, cutBody, discardBody, onMessageBegin, sendHead } from '../http-internals.js';
 import { bytesTaken, type ResetWatcher, watchForReset } from '../socket-internals.js';
 import { Backlog, type Reader } from './backlog.js';
@@ -24,6 +22,7 @@ import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exc
 import { IdleTime } from './idle.js';
 import { markFormattedHead } from './mark.js';
 import type { H1Settings } from './options.js';
+import { Pipeline, type PipelineOwner } from './pipeline.js';
 import { limitBehind, Refusal, refusalFor, refusalText, requestTimeoutError } from './refusal.js';
 import { type Awaited, type Timed, Timeouts } from './timeouts.js';
 import { forwardDrain, Upgrade } from './upgrade.js';
@@ -51,18 +50,6 @@ export interface H1Context {
  * - `upgraded`: the application has the socket.
  */
 type State = 'open' | 'announced' | 'committed' | 'ended' | 'upgraded';
-
-/** Requests that may wait for their turn, as many as HTTP/2's streams; beyond it nothing is read until half are answered. */
-const MAX_PIPELINED = 100;
-
-/** ms that a pipelined request counts for at least: what is done behind an `await` is in the same turn as a rule, and not seen. */
-const LEAST_WORK = 0.01;
-
-/**
- * ms that the handlers of pipelined requests take of a turn of the event loop, for all connections together. Answered one
- * after the other, those of a crowd that pipelines would make one turn otherwise.
- */
-const pipelined = new Share(0.5, LEAST_WORK);
 
 /** More late requests than a client could have on its way by accident: discarding them for ever would serve an attack. */
 const MAX_LATE = 1_000;
@@ -94,7 +81,7 @@ function next(driver: H1Connection): void {
   driver.next();
 }
 
-export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher, Timed {
+export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reader, ResetWatcher, Timed {
   readonly protocol = 'http/1.1';
   readonly rtt = undefined;
   readonly smoothedRtt = undefined;
@@ -103,10 +90,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
   readonly #context: H1Context;
   readonly #timeouts: Timeouts;
   readonly #backlog: Backlog;
-  /** In the order of their arrival; the first is the one being answered. */
-  readonly #unanswered: Exchange[] = [];
-  /** The first of them waits for a turn that has room. */
-  #waitsForRoom = false;
+  readonly #unanswered: Pipeline;
   /** A request after which the connection is no longer HTTP: it waits for its turn, or has been handed over. */
   #upgrade: Upgrade | undefined;
   #state: State = 'open';
@@ -135,6 +119,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     pieceWrites(socket);
     watchForReset(socket, this);
     this.#backlog = new Backlog(socket, this);
+    this.#unanswered = new Pipeline(this);
     this.#idle = new IdleTime(context.keepAlive);
     this.#timeouts = new Timeouts(this, context.settings);
     this.#timeouts.begin();
@@ -163,7 +148,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
   }
 
   get answering(): boolean {
-    return this.#unanswered.length > 0;
+    return !this.#unanswered.isEmpty;
   }
 
   get waiting(): number {
@@ -184,10 +169,10 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
       // Behind an answer that the client doesn't read, node:http doesn't read either.
       return this.#socket.isPaused() ? { what: 'answer' } : { what: 'head', since: this.#headBeganAt };
     }
-    const exchange = this.#unanswered.at(-1);
+    const exchange = this.#unanswered.last;
     if (exchange !== undefined) {
       // Of a request that waits for its turn nobody reads the body.
-      if (exchange !== this.#unanswered[0] || exchange.waits) return { what: 'answer' };
+      if (exchange !== this.#unanswered.first || exchange.waits) return { what: 'answer' };
       if (exchange.req.complete || exchange.res.headersSent || exchange.awaitsContinue) return { what: 'answer' };
       return { what: 'body', since: exchange.turnAt, heldBack: !exchange.awaitsBody };
     }
@@ -215,7 +200,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
    * @param emit tells the application; `false`: it doesn't listen
    */
   inactive(emit: () => boolean): void {
-    const { req, res } = this.#unanswered[0] ?? {};
+    const { req, res } = this.#unanswered.first ?? {};
     const heard =
       (res?.listenerCount('timeout') ?? 0) > 0 || (!req?.complete && (req?.listenerCount('timeout') ?? 0) > 0);
     if (emit() || heard || this.over) return;
@@ -250,11 +235,11 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     }
     const exchange = new Exchange(this, req, res, startedAt);
     this.#tail = undefined;
-    this.#unanswered.push(exchange);
+    this.#unanswered.add(exchange);
     this.#connection.began(req.headers.host, startedAt);
     this.#received++;
     if (this.#state === 'announced') exchange.followHead();
-    if (this.#unanswered.length > MAX_PIPELINED && this.#backlog.hold()) this.#connection.limited('pipelining');
+    if (this.#unanswered.isFull && this.#backlog.hold()) this.#connection.limited('pipelining');
     const { maxRequestsPerSocket } = this.#context.settings;
     if (maxRequestsPerSocket > 0 && this.#received >= maxRequestsPerSocket && this.#state === 'open') {
       void drain(this.#connection, this.#context.recycling);
@@ -279,12 +264,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     if (exchange === undefined) return;
     advertiseKeepAlive(res, this.#context.keepAlive.advertise);
     exchange.delivered = event;
-    exchange.waits = true;
-    // First what else was read with it: `close` goes on the last. And a tick is an async context of its own, if it is
-    // scheduled here and not by the handler of the request before. The one after the next: in the next the body's end is
-    // told to those who listen already, outside the handler's context.
-    if (exchange === this.#unanswered[0]) process.nextTick(process.nextTick, next, this);
-    else exchange.context = new AsyncResource(REQUEST_RESOURCE);
+    this.#unanswered.handleInTurn(exchange);
   }
 
   /** Requests from now on come after the last that will be answered. */
@@ -301,13 +281,13 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
   finished(exchange: Exchange): void {
     // 'finish' comes for answers that were dropped with their socket, too, even just before it is destroyed; they end
     // with the connection.
-    if (this.#socketFailed || this.#unanswered[0] !== exchange) return;
+    if (this.#socketFailed || this.#unanswered.first !== exchange) return;
     const at = now();
-    this.#unanswered.shift();
+    this.#unanswered.removeFirst();
     this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed', at);
-    if (this.#unanswered.length <= MAX_PIPELINED / 2) this.#backlog.release();
+    if (this.#unanswered.isHalfEmpty) this.#backlog.release();
     if (!exchange.req.complete) this.#awaitTail(exchange.req);
-    if (this.#unanswered.length > 0 || this.#upgrade !== undefined || this.#refusal !== undefined) {
+    if (this.answering || this.#upgrade !== undefined || this.#refusal !== undefined) {
       // node:http gives the socket to the next response first.
       process.nextTick(next, this);
       return;
@@ -323,11 +303,11 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
   }
 
   peerReset(isTaken: boolean): void {
-    const exchange = this.#unanswered[0];
+    const exchange = this.#unanswered.first;
     if (!isTaken || exchange === undefined || !isWhole(this.#socket)) return;
     const { res } = exchange;
     if (!res.writableEnded || res.writableLength > this.#socket.writableLength) return;
-    this.#unanswered.shift();
+    this.#unanswered.removeFirst();
     this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed');
   }
 
@@ -339,37 +319,24 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     return this.#socket.destroyed || this.#socket.errored !== null;
   }
 
-  /** A request has come, or an answer is complete: what is next? */
-  next(): void {
-    if (this.#state === 'ended' || this.#state === 'upgraded' || this.#socketFailed) return;
-    const exchange = this.#unanswered[0];
-    if (exchange !== undefined) {
-      if (!exchange.waits) return;
-      if (exchange.context !== undefined) this.#waitForRoom();
-      else this.#handle(exchange);
-    } else if (this.#upgrade !== undefined) this.#upgrade.turn();
-    else this.#refusal?.turn();
+  get handlesNoMore(): boolean {
+    return this.over || this.#socketFailed;
   }
 
-  #handle(exchange: Exchange): void {
-    const { delivered = 'request', req, res } = exchange;
-    exchange.waits = false;
+  handle({ delivered = 'request', req, res }: Exchange): void {
     this.#context.host.deliver(this.#connection, delivered, req, res);
   }
 
-  #waitForRoom(): void {
-    if (this.#waitsForRoom) return;
-    this.#waitsForRoom = true;
-    pipelined.do(() => {
-      this.#waitsForRoom = false;
-      const exchange = this.#unanswered[0];
-      // Meanwhile the connection may have ended, or be at something else.
-      if (this.over || this.#socketFailed || exchange?.waits !== true || exchange.context === undefined) return;
-      exchange.turnAt = now();
-      exchange.context.runInAsyncScope(this.#handle, this, exchange);
-      // While it waited, its body wasn't timed.
-      if (!exchange.req.complete) this.#timeouts.reconsider();
-    });
+  bodyIsDue(): void {
+    this.#timeouts.reconsider();
+  }
+
+  /** An answer is complete: what is next? */
+  next(): void {
+    if (this.handlesNoMore) return;
+    if (this.answering) this.#unanswered.advance();
+    else if (this.#upgrade !== undefined) this.#upgrade.turn();
+    else this.#refusal?.turn();
   }
 
   /** An answer is complete before its request. */
@@ -395,7 +362,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
       !this.#backlog.holdsBytes &&
       this.#upgrade === undefined &&
       this.#refusal === undefined &&
-      this.#unanswered.at(-1) === exchange &&
+      this.#unanswered.last === exchange &&
       exchange.res.statusCode !== 101
     );
   }
@@ -410,7 +377,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
   /** An answer that ends the connection is with the kernel, or was dropped because the socket failed: 'close' follows then. */
   lastResponseFlushed(): void {
     if (this.#socketFailed) return;
-    for (const exchange of this.#unanswered.splice(0)) {
+    for (const exchange of this.#unanswered.removeAll()) {
       this.#connection.ended('unserved');
       exchange.abandon();
     }
@@ -425,7 +392,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
   /** The connection stops being HTTP: node:http reads no further. */
   upgrade(event: 'upgrade' | 'connect', req: IncomingMessage, stream: Duplex, head: Buffer): void {
     const startedAt = this.#headBeganAt || now();
-    const answering = (): ServerResponse | undefined => this.#unanswered[0]?.res;
+    const answering = (): ServerResponse | undefined => this.#unanswered.first?.res;
     this.#headBeganAt = 0;
     this.#backlog.letGo();
     if (this.#isLate) {
@@ -438,8 +405,8 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     this.#received++;
     this.#connection.began(req.headers.host);
     this.#upgrade = new Upgrade(req, startedAt, () => this.#handOver(event, req, stream, head));
-    if (this.#unanswered.length === 0) this.#upgrade.turn();
-    else this.#upgrade.waitFor(this.#socket, answering);
+    if (this.answering) this.#upgrade.waitFor(this.#socket, answering);
+    else this.#upgrade.turn();
   }
 
   #handOver(event: 'upgrade' | 'connect', req: IncomingMessage, stream: Duplex, head: Buffer): void {
@@ -464,7 +431,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     if (this.#backlog.paused(error)) return;
     if (this.#state === 'ended' || this.#state === 'upgraded' || this.#refusal !== undefined) return;
     const status = refusalFor(error.code);
-    const last = this.#unanswered.at(-1);
+    const last = this.#unanswered.last;
     const broken = this.#headBeganAt === 0 && last?.req.complete === false ? last : undefined;
     if (status === undefined) this.#transportFailed(error);
     else if (this.#state !== 'committed') this.#refuse(error, status, broken);
@@ -491,7 +458,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     this.#refusal = refusal;
     if (refusal.isPending) {
       if (broken === undefined) this.#connection.began();
-      else this.#unanswered.pop();
+      else this.#unanswered.removeLast();
     }
     if (this.#context.host.clientError(this.#connection, error, this.#socket)) {
       refusal.leave();
@@ -501,7 +468,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
       if (answerBegan) this.#breakOff(broken);
       else broken.abandon();
     }
-    if (this.#unanswered.length === 0) refusal.turn();
+    if (!this.answering) refusal.turn();
   }
 
   /** The rest of a body won't come, and its answer has begun: a handler that reads it, now or later, must not wait. */
@@ -518,8 +485,8 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     this.#lingering?.tighten(terms);
     if (this.#state !== 'open') return;
     this.#state = 'announced';
-    for (const exchange of this.#unanswered) exchange.followHead();
-    const answering = this.#unanswered[0];
+    for (const exchange of this.#unanswered.values()) exchange.followHead();
+    const answering = this.#unanswered.first;
     if (answering !== undefined && this.isLast(answering) && markFormattedHead(answering.res)) {
       this.closeAnnounced(answering);
     }
@@ -582,7 +549,7 @@ export class H1Connection implements Driver, ExchangeOwner, Reader, ResetWatcher
     this.#timeouts.stop();
     const handedOver = this.#state === 'upgraded';
     this.#state = 'ended';
-    for (const { delivered, req, startedAt } of this.#unanswered.splice(0)) {
+    for (const { delivered, req, startedAt } of this.#unanswered.removeAll()) {
       if (delivered !== undefined) this.#connection.aborted(req.method ?? '', req.url ?? '', startedAt);
       else this.#connection.ended('malformed');
     }
