@@ -170,32 +170,3 @@ export class Share {
     this.#serving = false;
   }
 }
-
-/** ms of a turn. With half of it, HTTP/2 answers of 100 kB cost a tenth more. */
-const LARGE_WRITES = 1;
-
-/** A MB takes a ms at least: so much TLS encrypts. */
-const BYTES_PER_MS = 1_048_576;
-
-/**
- * What a turn writes of large answers. Encrypting them and handing them to the kernel is done then and there, for as long
- * as there is room: one client with a fast network, or a few that don't read at all, would keep everyone else waiting for
- * tens of milliseconds.
- */
-export const largeWrites = new Share(LARGE_WRITES);
-
-/** A kernel takes less than so many bytes for a client that reads nothing, as systems are set up. */
-const PROVES_READING = 8 * 1_048_576;
-
-/** What a large write to a client counts that may be one of those. */
-const UNPROVEN = 4;
-
-/**
- * A large write has taken this turn since `at`, on the `now()` clock.
- *
- * @param before bytes that the kernel had taken for the same client
- */
-export function wroteLarge(bytes: number, at: number, before: number): void {
-  const taken = Math.max(bytes / BYTES_PER_MS, now() - at);
-  largeWrites.spent(before < PROVES_READING ? UNPROVEN * taken : taken);
-}

@@ -6,13 +6,8 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import { Socket } from 'node:net';
+import { largeWrites, MOST_SMALL, writeLarge } from '../core/large-writes.js';
 import { rethrow } from '../core/rethrow.js';
-import { now } from '../core/timing.js';
-import { largeWrites, wroteLarge } from '../core/turns.js';
-import { bytesTaken } from '../socket-internals.js';
-
-/** Up to here an answer is small: copying is cheaper than a vector, it is one TLS record, and waits for no other. */
-const JOIN_BELOW = 16_384;
 
 /** A quarter of a millisecond of TLS and the kernel's part. Smaller ones cost: at 64 KiB, 100 kB are a fifth dearer. */
 const SLICE = 262_144;
@@ -71,7 +66,7 @@ function writeJoined(this: Vector, chunks: readonly Chunk[], whenDone: Done): vo
     only = one;
   }
   if (!Number.isFinite(size)) writev.call(this, chunks, done);
-  else if (size > JOIN_BELOW) new SlicedWrite(this, groupsOf(chunks), done).begin();
+  else if (size > MOST_SMALL) new SlicedWrite(this, groupsOf(chunks), done).begin();
   else if (only !== undefined && filled === 1) write.call(this, only.chunk, plainest(only, size), done);
   else write.call(this, joined(chunks, size), 'buffer', done);
 }
@@ -79,7 +74,7 @@ function writeJoined(this: Vector, chunks: readonly Chunk[], whenDone: Done): vo
 /** In the place of a socket's _write(): a chunk that is large goes in slices, each when the one before has gone. */
 function writeSliced(this: Vector, chunk: Buffer | string, encoding: BufferEncoding | 'buffer', whenDone: Done): void {
   const done = toldApart(this, whenDone);
-  if (chunk.length <= JOIN_BELOW) write.call(this, chunk, encoding, done);
+  if (chunk.length <= MOST_SMALL) write.call(this, chunk, encoding, done);
   else new SlicedWrite(this, groupsOf([{ chunk, encoding }]), done).begin();
 }
 
@@ -179,13 +174,12 @@ class SlicedWrite {
   #write(group: readonly Chunk[]): void {
     let size = 0;
     for (const one of group) size += bytesOf(one);
-    const before = bytesTaken(this.#vector as unknown as Socket);
-    const at = now();
+    const vector = this.#vector;
     const [one] = group;
-    if (one !== undefined && group.length === 1) {
-      write.call(this.#vector, one.chunk, plainest(one, size), this.#onWritten);
-    } else writev.call(this.#vector, group, this.#onWritten);
-    wroteLarge(size, at, before);
+    writeLarge(vector as unknown as Socket, size, () => {
+      if (one === undefined || group.length > 1) writev.call(vector, group, this.#onWritten);
+      else write.call(vector, one.chunk, plainest(one, size), this.#onWritten);
+    });
   }
 
   #wait(): void {

@@ -77,8 +77,6 @@ export class Deadlines {
   #pingedAt = 0;
   /** When nothing was read at the last look that found it so. */
   #deafAt = 0;
-  /** More of them may have run out of time than one turn sees to. */
-  #goesOn = false;
 
   constructor(connection: Timed, settings: H2Settings) {
     this.#connection = connection;
@@ -150,15 +148,14 @@ export class Deadlines {
       connection.stuck();
       return;
     }
-    this.#lookAtStreams(at);
+    const goesOn = this.#lookAtStreams(at);
     if (connection.over) return;
     if (connection.idle && at >= connection.idleUntil) connection.idleExpired();
-    if (!connection.over) this.#alarm.set(this.#nextLook(now()));
+    if (!connection.over) this.#alarm.set(goesOn ? at : this.#nextLook(now()));
   }
 
   #nextLook(at: number): number {
     const { session, idle, idleUntil, waiting } = this.#connection;
-    if (this.#goesOn) return at;
     if (!session.prefaceComplete) {
       return Math.max(at + 1, Math.min(this.#openedAt + this.#settings.prefaceTimeout, at + this.#period()));
     }
@@ -192,13 +189,13 @@ export class Deadlines {
     return true;
   }
 
-  #lookAtStreams(at: number): void {
+  /** @returns whether more of them may have run out of time than one turn sees to */
+  #lookAtStreams(at: number): boolean {
     const before = this.#traffic;
     this.#traffic = NOBODY;
-    this.#goesOn = false;
     this.#shortest = Infinity;
     const users = [...this.#connection.users()];
-    if (users.length === 0) return;
+    if (users.length === 0) return false;
     const traffic = new Map<StreamUser, Traffic>();
     this.#traffic = traffic;
     for (const user of users) {
@@ -221,9 +218,10 @@ export class Deadlines {
     for (const user of users) {
       const seen = traffic.get(user);
       if (seen !== undefined && user.fate === 'open' && this.#judge(user, seen, at)) left--;
-      this.#goesOn = left === 0;
-      if (this.#goesOn || this.#connection.over) return;
+      if (left === 0) return true;
+      if (this.#connection.over) return false;
     }
+    return false;
   }
 
   /** Whether its time has run out. */

@@ -4,18 +4,14 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
+import { largeWrites, MOST_SMALL, writeLarge } from '../core/large-writes.js';
 import { rethrow } from '../core/rethrow.js';
 import { now } from '../core/timing.js';
-import { largeWrites, wroteLarge } from '../core/turns.js';
-import { bytesTaken } from '../socket-internals.js';
 import type { StreamUser } from './exchange.js';
 import type { Session } from './session.js';
 
 /** DATA is framed only while fewer bytes wait in the socket: control frames must not queue behind bodies. */
 const DATA_IN_SOCKET = 65_536;
-
-/** Up to here, what there is to write is copied into one buffer: cheaper than a vector, and one TLS record. */
-const SMALL = 16_384;
 
 /** Follows bytes that are in the output now. */
 export interface Tracked {
@@ -200,8 +196,21 @@ export class Wire {
         for (const one of tracked) one.wrote(at, behind);
       }
       this.#write(buffers);
-    }
+    } else if (this.#tracked.length > 0) this.#trackNothing();
     this.#measure();
+  }
+
+  /** What is followed has no bytes (an empty write): it is written out when all before it is. */
+  #trackNothing(): void {
+    const tracked = this.#tracked;
+    this.#tracked = [];
+    const last = this.#unwritten.pop();
+    if (last !== undefined) {
+      this.#unwritten.push({ users: last.users, tracked: [...last.tracked, ...tracked] });
+      return;
+    }
+    const at = now();
+    for (const one of tracked) one.writtenOut(at);
   }
 
   #pump(room: number): void {
@@ -215,16 +224,13 @@ export class Wire {
   #write(buffers: Buffer[]): void {
     let size = 0;
     for (const buffer of buffers) size += buffer.length;
-    if (size <= SMALL) {
-      const [first] = buffers;
-      const one = buffers.length === 1 && first !== undefined ? first : Buffer.concat(buffers, size);
-      this.#socket.write(one, this.#onWritten);
+    if (size > MOST_SMALL) {
+      writeLarge(this.#socket, size, () => this.#writeVector(buffers));
       return;
     }
-    const before = bytesTaken(this.#socket);
-    const at = now();
-    this.#writeVector(buffers);
-    wroteLarge(size, at, before);
+    const [first] = buffers;
+    const one = buffers.length === 1 && first !== undefined ? first : Buffer.concat(buffers, size);
+    this.#socket.write(one, this.#onWritten);
   }
 
   #writeVector(buffers: Buffer[]): void {
