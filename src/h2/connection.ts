@@ -22,7 +22,7 @@ import { Pings } from './pings.js';
 import { type BytesReader, Reading } from './reading.js';
 import { Requests, type RequestsEvents } from './requests.js';
 import type { Session } from './session.js';
-import { SocketView } from './socket-view.js';
+import { FailedSocketView } from './socket-view.js';
 import type { Wire } from './wire.js';
 
 /** What all HTTP/2 connections of a server share. */
@@ -168,8 +168,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
   failed(error: H2Error): void {
     this.#end();
     const connection = this.#connection;
-    // The application may look at it and destroy it, but not write HTTP/1.1 on it.
-    const view = new SocketView({
+    const view = new FailedSocketView({
       socket: this.#socket,
       connection,
       queuedBytes: 0,

@@ -93,6 +93,7 @@ export class Exchange implements StreamUser, Viewed {
   /** The head being stored is all there is. */
   endsWithHead = false;
   corked: CorkedChunk[] | undefined = undefined;
+  corkedBytes = 0;
   /** Body bytes handed to the request, but not yet wanted by the application. */
   #uncredited = 0;
   /** Of a body that came faster than it was read. */
@@ -175,8 +176,17 @@ export class Exchange implements StreamUser, Viewed {
     if (req.destroyed) return;
     this.#releaseCrumbs();
     const context = this.#context;
-    if (context === undefined) req.push(null);
-    else context.runInAsyncScope(req.push, req, null);
+    if (context === undefined) this.#endRequest();
+    else context.runInAsyncScope(this.#endRequest, this);
+  }
+
+  #endRequest(): void {
+    const { req } = this;
+    req.push(null);
+    if (!req._dumped) return;
+    // It was answered before: nobody has it flow, and whoever waits for its end is told of it.
+    req._dumped = false;
+    this.#discardRequest();
   }
 
   /** Whatever is pushed may have 'readable' emitted. */
@@ -190,9 +200,7 @@ export class Exchange implements StreamUser, Viewed {
   // The response
 
   get queuedBytes(): number {
-    let corked = 0;
-    if (this.corked !== undefined) for (const { bytes } of this.corked) corked += bytes.length;
-    return this.stream.queuedBytes + corked;
+    return this.stream.queuedBytes + this.corkedBytes;
   }
 
   writable(): void {

@@ -252,6 +252,9 @@ export function readRequest(
   if (method === 'CONNECT') contentLength = -1;
   else if (endStream && contentLength > 0) {
     return `content-length promises ${contentLength.toLocaleString('en')} octets, but the request has no content`;
+  } else if (!endStream && contentLength < 0) {
+    // As the same request would look over HTTP/1.1: body parsers tell by it that there is a body.
+    rawHeaders.push('transfer-encoding', 'chunked');
   }
   return new RequestHead(
     method,

@@ -25,9 +25,12 @@ export function widen(windows: Windows, increment: number): boolean {
   return true;
 }
 
-/** Counts a received DATA frame, padding included. False: the peer has sent more than it may. */
+/**
+ * Counts a received DATA frame, padding included. False: the peer has sent more than it may. An empty frame needs no
+ * window, not even one that a smaller initial window has made negative. (RFC 9113 §6.9.1, §6.9.2)
+ */
 export function spend(windows: Windows, length: number): boolean {
-  if (length > windows.receiveWindow) return false;
+  if (length > 0 && length > windows.receiveWindow) return false;
   windows.receiveWindow -= length;
   return true;
 }

@@ -10,7 +10,7 @@ import { Flag, readUint32, writePing, writeSettingsAck, writeWindowUpdate } from
 import { HpackDecoder } from './hpack/decoder.js';
 import { HpackError } from './hpack/error.js';
 import type { Lifecycle } from './lifecycle.js';
-import { setPriority } from './priority.js';
+import { type Priority, parsePriority, setPriority } from './priority.js';
 import type { FrameSink } from './receive.js';
 import { applySetting, DEFAULT_HEADER_TABLE_SIZE, SettingId } from './settings.js';
 import { Stream } from './stream.js';
@@ -31,7 +31,7 @@ export class Inbound implements FrameSink {
   #endStream = false;
   #overhead = 0;
   /** Priorities of streams that are still idle. (RFC 9218 §7) */
-  #early: Map<number, string> | undefined = undefined;
+  #early: Map<number, Priority> | undefined = undefined;
 
   constructor(life: Lifecycle) {
     this.#life = life;
@@ -221,7 +221,7 @@ export class Inbound implements FrameSink {
       window,
     );
     if (endStream) stream.endRemote();
-    const priority = early ?? head.priority;
+    const priority = early ?? (head.priority === undefined ? undefined : parsePriority(head.priority));
     if (priority !== undefined) setPriority(stream, priority, life.sender.turns);
     life.streams.add(stream);
     life.opened();
@@ -291,10 +291,10 @@ export class Inbound implements FrameSink {
     const value = bytes.toString('latin1', start, end);
     const stream = life.streams.get(streamId);
     if (stream !== undefined) {
-      setPriority(stream, value, life.sender.turns);
+      setPriority(stream, parsePriority(value), life.sender.turns);
     } else if (streamId > life.lastStreamId && streamId <= life.goawayLast) {
       this.#early ??= new Map();
-      this.#early.set(streamId, value);
+      this.#early.set(streamId, parsePriority(value));
       if (this.#early.size + life.streams.size <= life.limits.maxConcurrentStreams) return;
       if (life.settingsAcked) {
         life.fail(ErrorCode.PROTOCOL_ERROR, 'PRIORITY_UPDATE for more streams than may be open');
@@ -305,7 +305,7 @@ export class Inbound implements FrameSink {
   }
 
   /** The priority that came before its stream. */
-  #takeEarly(streamId: number): string | undefined {
+  #takeEarly(streamId: number): Priority | undefined {
     const early = this.#early;
     const value = early?.get(streamId);
     for (const id of early?.keys() ?? []) if (id <= streamId) early?.delete(id);

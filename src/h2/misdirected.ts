@@ -5,6 +5,7 @@
 import type { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { LONGEST_AUTHORITY } from '../core/authorities.js';
 
 /** What was found out for the certificate of a connection, by authority. */
 const verdicts = new WeakMap<TLSSocket, Map<string, boolean>>();
@@ -15,6 +16,8 @@ const MAX_VERDICTS = 100;
 /** True if the connection's own certificate doesn't name the authority. Never for cleartext. */
 export function isMisdirected(socket: TLSSocket, authority: string | undefined): boolean {
   if (authority === undefined || !socket.encrypted) return false;
+  // No certificate names it, and it isn't worth remembering.
+  if (authority.length > LONGEST_AUTHORITY) return true;
   let known = verdicts.get(socket);
   if (known === undefined) {
     known = new Map();

@@ -10,12 +10,8 @@ import type { Stream } from './stream.js';
 export const DEFAULT_URGENCY = 3;
 const LOWEST_URGENCY = 7;
 
-/**
- * Sets a stream's priority from a Priority field value, an RFC 8941 dictionary such as `u=1, i`. Unknown members are
- * ignored, and so is a member of the wrong type or range. (RFC 9218 §4)
- */
-export function setPriority(stream: Stream, value: string, turns: Turns): void {
-  const { urgency, incremental } = parsed.get(value) ?? parsePriority(value);
+/** Sets a stream's priority. */
+export function setPriority(stream: Stream, { urgency, incremental }: Priority, turns: Turns): void {
   if (!stream.scheduled) {
     stream.urgency = urgency;
     stream.incremental = incremental;
@@ -27,7 +23,7 @@ export function setPriority(stream: Stream, value: string, turns: Turns): void {
   turns.add(stream);
 }
 
-interface Priority {
+export interface Priority {
   readonly urgency: number;
   readonly incremental: boolean;
 }
@@ -36,7 +32,13 @@ interface Priority {
 const parsed = new Map<string, Priority>();
 const MAX_PARSED = 64;
 
-function parsePriority(value: string): Priority {
+/**
+ * Reads a Priority field value, an RFC 8941 dictionary such as `u=1, i`. Unknown members are ignored, and so is a member
+ * of the wrong type or range. (RFC 9218 §4)
+ */
+export function parsePriority(value: string): Priority {
+  const known = parsed.get(value);
+  if (known !== undefined) return known;
   let urgency = DEFAULT_URGENCY;
   let incremental = false;
   for (const member of value.split(',')) {

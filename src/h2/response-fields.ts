@@ -111,6 +111,12 @@ export function fieldsOfLines(lines: string): string[] {
   return list.items;
 }
 
+/** What is thrown for a status that can't be an answer's. */
+export function invalidStatus(status: number): RangeError & { code: string } {
+  const error = new RangeError(`Invalid status code: ${status} is no final status`);
+  return Object.assign(error, { code: 'ERR_HTTP_INVALID_STATUS_CODE' });
+}
+
 let date = '';
 let dateSecond = 0;
 

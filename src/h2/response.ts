@@ -7,7 +7,7 @@ import { ServerResponse } from 'node:http';
 import type { CorkedChunk, Exchange } from './exchange.js';
 import { kCorked, kNeedDrain, kOutHeaders, type ResponseInternals } from './message-internals.js';
 import { type H2Request, kExchange } from './request.js';
-import { FieldList, fieldsOfLines, httpDate } from './response-fields.js';
+import { FieldList, fieldsOfLines, httpDate, invalidStatus } from './response-fields.js';
 
 type Callback = (error?: Error | null) => void;
 type Chunk = string | Uint8Array;
@@ -20,11 +20,6 @@ function toBuffer(chunk: Chunk, encoding: BufferEncoding | null | undefined): Bu
   if (typeof chunk === 'string') return Buffer.from(chunk, encoding ?? 'utf8');
   if (Buffer.isBuffer(chunk)) return chunk;
   return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-}
-
-function invalidStatus(status: number): RangeError & { code: string } {
-  const error = new RangeError(`Invalid status code: ${status} is no final status`);
-  return Object.assign(error, { code: 'ERR_HTTP_INVALID_STATUS_CODE' });
 }
 
 function lengthMismatch(length: number, expected: number): Error & { code: string } {
@@ -109,6 +104,7 @@ function sendBytes(res: H2Response, bytes: Buffer, callback: Callback | undefine
   if (res[kCorked] > 0) {
     exchange.corked ??= [];
     exchange.corked.push({ bytes, done });
+    exchange.corkedBytes += bytes.length;
     return exchange.queuedBytes <= exchange.view.writableHighWaterMark;
   }
   const more = exchange.owner.session.write(exchange.stream, bytes, done);
@@ -120,6 +116,7 @@ function sendCorked(exchange: Exchange): void {
   const chunks: CorkedChunk[] | undefined = exchange.corked;
   if (chunks === undefined) return;
   exchange.corked = undefined;
+  exchange.corkedBytes = 0;
   for (const { bytes, done } of chunks) exchange.owner.session.write(exchange.stream, bytes, done);
   exchange.owner.wrote();
 }
@@ -195,7 +192,14 @@ function end(
   if (this._header === null) {
     this._contentLength = bytes.length;
     exchange.endsWithHead = bytes.length === 0 && this._trailer === '';
-    this._implicitHeader();
+    try {
+      this._implicitHeader();
+    } catch (error) {
+      // There may be another answer, with a body.
+      this._contentLength = null;
+      exchange.endsWithHead = false;
+      throw error;
+    }
   }
   if (callback !== undefined) this.once('finish', callback);
   this[kCorked] = 0;
@@ -231,7 +235,11 @@ function cork(this: H2Response): void {
 function uncork(this: H2Response): void {
   if (this[kCorked] === 0) return;
   this[kCorked]--;
-  if (this[kCorked] === 0) sendCorked(this[kExchange]);
+  if (this[kCorked] > 0) return;
+  const exchange = this[kExchange];
+  sendCorked(exchange);
+  // Of what was too much while it was corked, the session may have kept so little that it tells of no room.
+  if (this[kNeedDrain] && !exchange.stream.needsDrain) process.nextTick(drained, this);
 }
 
 export interface H2Response extends ResponseInternals {}
@@ -257,7 +265,7 @@ export class H2Response extends ServerResponse {
 
 /** The queue has room again. */
 export function drained(res: H2Response): void {
-  if (!res[kNeedDrain] || res.destroyed) return;
+  if (!res[kNeedDrain] || res.finished || res.destroyed) return;
   res[kNeedDrain] = false;
   res.emit('drain');
 }

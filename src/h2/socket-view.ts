@@ -218,11 +218,11 @@ export class SocketView {
   // What is refused
 
   /** @throws ERR_LASTCALL_H2_SOCKET */
-  write(): never {
+  write(): boolean {
     throw refused('write()');
   }
   /** @throws ERR_LASTCALL_H2_SOCKET */
-  end(): never {
+  end(): this {
     throw refused('end()');
   }
   /** @throws ERR_LASTCALL_H2_SOCKET */
@@ -240,3 +240,30 @@ export class SocketView {
 }
 
 Object.setPrototypeOf(SocketView.prototype, EventEmitter.prototype);
+
+/** Whoever waits for what they wrote learns that it is lost. */
+function tellLost(args: readonly unknown[]): void {
+  const callback = args.at(-1);
+  if (typeof callback !== 'function') return;
+  const error = new Error('the connection has failed, and takes nothing');
+  process.nextTick(callback as (error: Error) => void, Object.assign(error, { code: 'ERR_STREAM_DESTROYED' }));
+}
+
+/**
+ * The socket of a connection that has failed, as `'clientError'` gets it. Its client has been told why. Listeners write
+ * an answer of HTTP/1.1, as Node's documentation has them do, and not all of them ask whether the socket is writable: what
+ * they write goes nowhere. An exception would be the process's end, by a client's doing.
+ */
+export class FailedSocketView extends SocketView {
+  override get writable(): boolean {
+    return false;
+  }
+  override write(...args: unknown[]): boolean {
+    tellLost(args);
+    return false;
+  }
+  override end(...args: unknown[]): this {
+    tellLost(args);
+    return this;
+  }
+}

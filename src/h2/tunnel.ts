@@ -12,7 +12,7 @@ import { ErrorCode } from './errors.js';
 import type { Fate, StreamOwner, StreamUser } from './exchange.js';
 import type { RequestHead } from './fields.js';
 import { H2Request } from './request.js';
-import { fieldsOfLines } from './response-fields.js';
+import { FieldList, fieldsOfLines, invalidStatus } from './response-fields.js';
 import { SocketView, type Viewed } from './socket-view.js';
 import type { Stream } from './stream.js';
 
@@ -43,12 +43,14 @@ export class H2Tunnel extends Duplex {
    * Answers the CONNECT. Not needed to accept it with 200: writing does that.
    *
    * @param status 2xx makes it a tunnel; anything else refuses it, and what is written then is the answer's body
+   * @throws {RangeError} ERR_HTTP_INVALID_STATUS_CODE when the status isn't a final one, from 200 to 999
+   * @throws {TypeError} ERR_INVALID_HTTP_TOKEN, ERR_INVALID_CHAR, ERR_HTTP_INVALID_HEADER_VALUE as setHeader()'s
    */
   respond(status: number, headers: Readonly<Record<string, string>> = {}): void {
-    this.#user.respond(
-      status,
-      Object.entries(headers).flatMap(([name, value]) => fieldsOfLines(`${name}: ${value}`)),
-    );
+    if (!Number.isInteger(status) || status < 200 || status > 999) throw invalidStatus(status);
+    const list = new FieldList();
+    for (const [name, value] of Object.entries(headers)) list.add(name, value);
+    this.#user.respond(status, list.items);
   }
 
   get remoteAddress(): string | undefined {
@@ -80,8 +82,13 @@ export class H2Tunnel extends Duplex {
 
   override _writev(chunks: readonly { chunk: Buffer }[], done: Done): void {
     const last = chunks.length - 1;
-    for (let i = 0; i < last; i++) this.#user.write(chunks[i]?.chunk ?? NO_BYTES, () => {});
-    this.#user.write(chunks[last]?.chunk ?? NO_BYTES, done);
+    let failure: Error | null | undefined;
+    const failed: Done = (error) => {
+      failure ??= error;
+    };
+    for (let i = 0; i < last && !failure; i++) this.#user.write(chunks[i]?.chunk ?? NO_BYTES, failed);
+    if (failure) done(failure);
+    else this.#user.write(chunks[last]?.chunk ?? NO_BYTES, done);
   }
 
   override _final(done: Done): void {
@@ -182,7 +189,14 @@ export class TunnelUser implements StreamUser, Viewed {
   }
 
   write(chunk: Buffer, done: Done): void {
-    const bytes = this.stream.sending === 'nothing' ? this.#afterHead(chunk) : chunk;
+    let bytes: Buffer | undefined = chunk;
+    try {
+      if (this.stream.sending === 'nothing') bytes = this.#afterHead(chunk);
+    } catch (error) {
+      // The head may be what somebody else has sent.
+      done(error as Error);
+      return;
+    }
     if (bytes === undefined) {
       done();
       return;

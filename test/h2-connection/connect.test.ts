@@ -101,6 +101,61 @@ describe('CONNECT on HTTP/2', () => {
     expect(valuesOf(headers, 'sec-websocket-protocol')).to.deep.equal(['chat']);
   });
 
+  it('goes on behind an empty write', async () => {
+    const [host, client] = await pair(() => {});
+    let empty = (): void => {};
+    host.on('connect', (_req, stream: Duplex) => {
+      stream.write('first');
+      empty = () => {
+        stream.write(Buffer.alloc(0));
+        stream.end(' second');
+      };
+    });
+    const id = sendConnect(client, CONNECT);
+    await until(() => Buffer.concat(client.stream(id).body).toString() === 'first', 'the first bytes');
+    client.ping();
+    await client.expectAck('PING');
+    empty();
+    expect((await client.response(id)).text).to.equal('first second');
+  });
+
+  it('takes no status and no fields that can’t be an answer’s', async () => {
+    const [host, client] = await pair((_req, res) => res.end('ok'));
+    const thrown: string[] = [];
+    host.on('connect', (_req, stream: H2Tunnel) => {
+      const bad: [number, Record<string, string>][] = [
+        [101, {}],
+        [1_000, {}],
+        [undefined as unknown as number, {}],
+        [200, { 'x-proto': 'a\r\nset-cookie: s=1' }],
+        [200, { 'bad name': 'x' }],
+      ];
+      for (const [status, fields] of bad) {
+        try {
+          stream.respond(status, fields);
+        } catch (error) {
+          thrown.push((error as { code: string }).code);
+        }
+      }
+      stream.respond(502);
+      stream.end('no');
+    });
+    const { status, text, headers } = await client.response(sendConnect(client, CONNECT | Flag.END_STREAM));
+    expect([status, text]).to.deep.equal([502, 'no']);
+    expect(valuesOf(headers, 'set-cookie')).to.deep.equal([]);
+    const invalid = 'ERR_HTTP_INVALID_STATUS_CODE';
+    expect(thrown).to.deep.equal([invalid, invalid, invalid, 'ERR_INVALID_CHAR', 'ERR_INVALID_HTTP_TOKEN']);
+    expect((await client.fetch()).text).to.equal('ok');
+  });
+
+  it('is reset when what it relays begins with a head that is none', async () => {
+    const [host, client] = await pair((_req, res) => res.end('ok'));
+    host.on('connect', (_req, stream: Duplex) => stream.write('HTTP/1.1 200 OK\r\nbad name: x\r\n\r\n'));
+    const { reset } = await client.response(sendConnect(client, CONNECT | Flag.END_STREAM));
+    expect(reset).to.equal(ErrorCode.CONNECT_ERROR);
+    expect((await client.fetch()).text).to.equal('ok');
+  });
+
   it('is cut when the application destroys it, or the client does', async () => {
     const [host, client] = await pair(() => {});
     const closed: string[] = [];

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import type { Socket } from 'node:net';
 import { expect } from 'chai';
 import { ErrorCode, Flag, FrameType, Setting } from '../wire/h2-frames.js';
 import { connect, pair, serve, standstill, until } from './serve.js';
@@ -54,11 +55,23 @@ describe('an HTTP/2 connection', () => {
     const goaway = await client.expect('GOAWAY');
     const [error, socket] = await reported;
     expect(error.code).to.equal('ERR_LASTCALL_H2_PROTOCOL');
-    expect(() => socket.write('HTTP/1.1 400 Bad Request\r\n\r\n'))
-      .to.throw()
-      .with.property('code', 'ERR_LASTCALL_H2_SOCKET');
+    expect(socket.writable).to.equal(false);
     expect(client.goaways.at(-1)?.errorCode).to.equal(ErrorCode.PROTOCOL_ERROR);
     expect(goaway.payload.length).to.be.above(8);
+    expect(await client.ended()).to.equal('fin');
+    client.end();
+    await host.connection.closed;
+  });
+
+  it("takes no harm from a listener of 'clientError' that answers as over HTTP/1.1", async () => {
+    const [host, client] = await pair((_req, res) => res.end());
+    host.on('clientError', (_error, socket: Socket) => {
+      socket.write('HTTP/1.1 400 Bad Request\r\n');
+      socket.end('\r\n');
+    });
+    await client.fetch();
+    client.frame(FrameType.HEADERS, Flag.END_HEADERS, 2, Buffer.alloc(1));
+    await client.expect('GOAWAY');
     expect(await client.ended()).to.equal('fin');
     client.end();
     await host.connection.closed;

@@ -2,8 +2,8 @@ import { ServerResponse } from 'node:http';
 import { finished, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { expect } from 'chai';
-import { ErrorCode, Flag, FrameType } from '../wire/h2-frames.js';
-import { notes, pair, until, valuesOf } from './serve.js';
+import { ErrorCode, Flag, FrameType, Setting } from '../wire/h2-frames.js';
+import { notes, pair, standstill, until, valuesOf } from './serve.js';
 
 async function* failing(): AsyncGenerator<string> {
   yield 'begun';
@@ -240,6 +240,62 @@ describe('an HTTP/2 response', () => {
     expect((await client.response(id)).text).to.equal('held back');
   });
 
+  it('says that there is room again when what was corked went out at once', async () => {
+    let drains = 0;
+    const [, client] = await pair((_req, res) => {
+      res.cork();
+      expect(res.write(Buffer.alloc(40_000))).to.equal(true);
+      expect(res.write(Buffer.alloc(40_000))).to.equal(false);
+      expect(res.writableNeedDrain).to.equal(true);
+      res.once('drain', () => {
+        drains++;
+        res.end();
+      });
+      res.uncork();
+    });
+    const { body } = await client.fetch();
+    expect(body.reduce((sum, part) => sum + part.length, 0)).to.equal(80_000);
+    expect(drains).to.equal(1);
+  });
+
+  it('calls back for an empty write', async () => {
+    let called = 0;
+    const [, client] = await pair((_req, res) => {
+      res.flushHeaders();
+      // Its head has been written out by then.
+      setTimeout(() => {
+        res.write('', () => {
+          called++;
+          res.end();
+        });
+      }, 20);
+    });
+    expect((await client.fetch()).text).to.equal('');
+    expect(called).to.equal(1);
+  });
+
+  it('calls back for an empty write when what was written before has been written out', async () => {
+    const written: string[] = [];
+    const responses: ServerResponse[] = [];
+    const size = 16_000_000;
+    const settings = [[Setting.INITIAL_WINDOW_SIZE, size]] as const;
+    const [host, client] = await pair((_req, res) => void responses.push(res), {}, { settings });
+    client.windowUpdate(0, size);
+    client.transport.socket.pause();
+    client.request();
+    client.request();
+    await until(() => responses.length === 2, 'requests');
+    const [large, empty] = responses as [ServerResponse, ServerResponse];
+    empty.flushHeaders();
+    large.end(Buffer.alloc(size));
+    await standstill(host);
+    empty.write('', () => written.push('empty'));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(written).to.deep.equal([]);
+    client.transport.socket.resume();
+    await until(() => written.length === 1, 'empty write');
+  });
+
   it('sends its head at once when asked to', async () => {
     const [, client] = await pair((_req, res) => {
       expect(res.headersSent).to.equal(false);
@@ -375,6 +431,22 @@ describe('an HTTP/2 response', () => {
     await until(() => seen.includes('req close') && seen.includes('res close'), 'close');
     expect(seen.filter((event) => event.startsWith('res'))).to.deep.equal(['res prefinish', 'res finish', 'res close']);
     expect(seen.filter((event) => event.startsWith('req'))).to.deep.equal(['req end', 'req close']);
+  });
+
+  it('closes its request once the rest of that has come, too, though it was answered before', async () => {
+    const { seen, on } = notes();
+    const [, client] = await pair((req, res) => {
+      on('req', req, ['end', 'close', 'aborted', 'error']);
+      res.end('x');
+    });
+    const id = client.request({ method: 'POST', open: true });
+    await until(() => client.stream(id).body.length > 0, 'answer');
+    client.ping();
+    await client.expectAck('PING');
+    expect(seen).to.deep.equal([]);
+    client.data(id, 'the rest', true);
+    await until(() => seen.includes('req close'), 'close');
+    expect(seen).to.deep.equal(['req end', 'req close']);
   });
 
   it('finishes only when the client has taken it, with its window', async () => {

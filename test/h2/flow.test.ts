@@ -93,9 +93,20 @@ describe('h2 session: what it receives is flow-controlled (RFC 9113 §5.2, §6.9
     expect(conversation.told().at(-1)).to.match(/^data 1/);
     conversation.send(SETTINGS_ACK, post(3), data(3, 'eleven byte'));
     expect(conversation.told().slice(-2)).to.deep.equal(['reset 3 FLOW_CONTROL_ERROR local', 'closed 3']);
-    // stream 1 has spent more than its new window
+    // stream 1 has spent more than its new window; an empty frame needs none (§6.9.1)
+    conversation.send(data(1, ''));
+    expect(conversation.told().at(-1)).to.not.match(/FLOW_CONTROL_ERROR|closed/);
     conversation.send(data(1, 'x'));
     expect(conversation.told().slice(-2)).to.deep.equal(['reset 1 FLOW_CONTROL_ERROR local', 'closed 1']);
+  });
+
+  it('§6.9.1 a request may end with an empty frame where a smaller initial window is below zero', () => {
+    const conversation = new Conversation({}, { initialWindowSize: 10 });
+    conversation.send(PREFACE, settings(), post(1), data(1, Buffer.alloc(16_384)), SETTINGS_ACK);
+    conversation.send(data(1, '', { endStream: true }));
+    expect(conversation.told().join())
+      .to.match(/end 1/)
+      .and.not.match(/FLOW_CONTROL_ERROR/);
   });
 
   it('an upload of 64 MiB through a reading application never stalls and never drifts', () => {

@@ -4,6 +4,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { expect } from 'chai';
 import express, { type ErrorRequestHandler, type Express } from 'express';
 import { PROTOCOLS, type Serving, serve } from './serving.js';
@@ -80,6 +81,16 @@ describe('Express 5', () => {
         await serving.stop();
         expect(serving.errors).to.deep.equal([]);
         expect(Object.keys(serving.requests)).to.deep.equal([version]);
+      });
+
+      it('parses a body whose length nobody has told', async () => {
+        async function* pieces() {
+          yield Buffer.from('{"a":');
+          yield Buffer.from('[1,2]}');
+        }
+        const headers = { 'content-type': 'application/json' };
+        const { status, body } = await visitor.ask('/json', { method: 'POST', headers, body: Readable.from(pieces()) });
+        expect([status, body]).to.deep.equal([201, '{"a":[1,2]}']);
       });
 
       it('routes by path and parameters', async () => {
