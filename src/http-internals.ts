@@ -47,6 +47,8 @@ type ResponseInternals = {
   _last?: boolean;
   _header?: string | null;
   _headerSent?: boolean;
+  _contentLength?: number | null;
+  _hasBody?: boolean;
   _storeHeader?: StoreHeader;
   _send?: (data: string, encoding?: string, callback?: () => void) => boolean;
   _writeRaw?: (data: unknown) => boolean;
@@ -142,6 +144,19 @@ function eventsOf(emitter: EventEmitter): number {
 /** Whether nobody listens to anything. */
 export function hasNoListeners(emitter: EventEmitter): boolean {
   return eventsOf(emitter) === 0;
+}
+
+/**
+ * What a head that could not be formatted has left in its response doesn't hold for the next one.
+ *
+ * @returns whether the connection ends with the answer all the same: that head may have said so, or the client
+ */
+export function forgetHead(res: ServerResponse): boolean {
+  const internals = res as unknown as ResponseInternals;
+  internals._contentLength = null;
+  internals._hasBody = res.req.method !== 'HEAD';
+  res.chunkedEncoding = false;
+  return internals._last === true;
 }
 
 /** Has a request that was received in full, and that nobody listens to, end here and now: the end of a stream takes four ticks. */
@@ -368,7 +383,8 @@ function probe(): void {
     for (const name of ['_storeHeader', '_send', '_writeRaw'] as const) {
       need(typeof internals[name] === 'function', `OutgoingMessage.${name}`);
     }
-    for (const name of ['_keepAliveTimeout', '_sent100', '_last', '_header', '_headerSent']) {
+    const members = ['_keepAliveTimeout', '_sent100', '_last', '_header', '_headerSent', '_contentLength', '_hasBody'];
+    for (const name of members) {
       need(name in res, `ServerResponse.${name}`);
     }
     hookDetachSocket(res, function (this: ServerResponse, socket) {

@@ -10,7 +10,7 @@ import type { Duplex } from 'node:stream';
 import type { LiveConnection } from './core/connection.js';
 import { REQUEST_RESOURCE, type RequestEvent, type RequestHost, type StreamHost } from './core/host.js';
 import { beginHandling, endHandling } from './core/self-wait.js';
-import { isSilenced } from './http-internals.js';
+import { forgetHead, isSilenced } from './http-internals.js';
 
 /**
  * Whether what is entered into an AsyncLocalStorage within a resource is there when the resource is entered again: up to
@@ -22,6 +22,23 @@ const resourcesKeepWhatIsEntered = '_enable' in AsyncLocalStorage.prototype;
 /** Called where a handler has begun: what it has entered holds for later events of its request, as with node:http. */
 function contextForLater(context: AsyncResource): AsyncResource {
   return resourcesKeepWhatIsEntered ? context : new AsyncResource(REQUEST_RESOURCE);
+}
+
+/** What the client of a handler that failed is told. */
+const REASON = 'Internal Server Error';
+const BODY = `${REASON}\n`;
+
+/** Answers 500; `false`: that failed, too (whoever hooks into heads may have been what failed before). */
+function apologized(res: ServerResponse): boolean {
+  try {
+    for (const name of res.getHeaderNames()) res.removeHeader(name);
+    const fields = { 'content-type': 'text/plain', 'content-length': BODY.length };
+    // The reason phrase may be what was wrong with the answer that failed.
+    res.writeHead(500, REASON, forgetHead(res) ? { ...fields, connection: 'close' } : fields).end(BODY);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Gives requests to the listeners of a server. Those of HTTP/1.1 have been emitted by node:http already. */
@@ -94,10 +111,8 @@ export class Application implements RequestHost {
     this.#report(error, req, res);
     // Of a request that was refused meanwhile the client has its answer.
     if (res.writableEnded || res.destroyed || isSilenced(res)) return;
-    if (!res.headersSent) {
-      for (const name of res.getHeaderNames()) res.removeHeader(name);
-      res.writeHead(500, { 'content-type': 'text/plain' }).end('Internal Server Error\n');
-    } else if (connection.protocol === 'h2') {
+    if (!res.headersSent && apologized(res)) return;
+    if (connection.protocol === 'h2') {
       res.destroy(error instanceof Error ? error : new Error(String(error)));
     } else {
       // Not by force: a drain would take it for its own deadline's work.

@@ -31,6 +31,37 @@ const BEFORE_THE_HEAD: readonly [string, (req: IncomingMessage, res: ServerRespo
   ],
 ];
 
+/** Heads that can't be formatted, each of which leaves something in its response. */
+const BROKEN_HEADS: readonly [string, (res: ServerResponse) => void][] = [
+  [
+    'with a length of its own',
+    (res) => res.writeHead(200, { 'content-length': 1_234, etag: undefined as unknown as string }),
+  ],
+  [
+    'of a body',
+    (res) => {
+      res.statusCode = 0;
+      res.end('hello');
+    },
+  ],
+  [
+    'without a body',
+    (res) => {
+      res.statusCode = 0;
+      res.end();
+    },
+  ],
+  ['that allows none', (res) => res.writeHead(304, { etag: undefined as unknown as string })],
+  [
+    'that ends its connection',
+    (res) => res.writeHead(200, { connection: 'close', etag: undefined as unknown as string }),
+  ],
+  ['in chunks', (res) => res.writeHead(200, { 'transfer-encoding': 'chunked', etag: undefined as unknown as string })],
+];
+
+/** What a client may have put in a reason phrase. */
+const BAD_REASON = 'no such file:\nå–';
+
 const AFTER_THE_HEAD: readonly [string, (req: IncomingMessage, res: ServerResponse) => unknown][] = [
   [
     'throws in its answer',
@@ -93,6 +124,35 @@ for (const kind of PORTS) {
       ['HTTP/1.1', H1Client],
       ['HTTP/2', H2Client],
     ] as const) {
+      for (const [what, answer] of BROKEN_HEADS) {
+        it(`that makes a head ${what} which can’t be formatted: 500, complete (${protocol})`, async () => {
+          const { port, failures } = await start((_req, res) => answer(res));
+          const client = await Client.connect({ port, tls });
+          const { status, text, headers } = await client.fetch({ path: '/bad' });
+          expect([status, text]).to.deep.equal([500, 'Internal Server Error\n']);
+          expect(JSON.stringify(headers)).to.match(/"content-length","22"/i);
+          // HTTP/1.1 has this connection end, and says so.
+          if (/"connection","close"/i.test(JSON.stringify(headers))) expect(await client.ended()).to.equal('fin');
+          else expect((await client.fetch()).text).to.equal('good');
+          expect(failures).to.have.length(1);
+          client.destroy();
+        });
+      }
+
+      it(`that gives a reason phrase which can’t be one: 500, and the process goes on (${protocol})`, async () => {
+        const { port, failures } = await start((req, res) => {
+          if (req.method === 'POST') return Promise.resolve().then(() => res.writeHead(400, BAD_REASON));
+          res.statusMessage = BAD_REASON;
+          return res.writeHead(400);
+        });
+        const client = await Client.connect({ port, tls });
+        for (const method of ['GET', 'POST']) {
+          expect((await client.fetch({ path: '/bad', method })).status).to.equal(500);
+        }
+        expect(failures).to.have.length(2);
+        client.destroy();
+      });
+
       it(`that fails in its answer while the server stops has not been cut by force (${protocol})`, async () => {
         const { server, port } = await start(async (_req, res) => {
           res.write('part of an answer');
