@@ -25,6 +25,9 @@ const H2_READING = tests('test/h2-connection/reading.test.ts');
 const H2_UNSEEN = tests('test/h2-connection/unseen.test.ts');
 const TURNS = tests('test/core/turns.test.ts');
 const LARGE_ANSWERS = tests('test/server/large-answers.test.ts');
+const SURFACE = tests('test/server/surface.test.ts');
+const HANDLERS = tests('test/server/handlers.test.ts');
+const H2_RESPONSE = tests('test/h2-connection/response.test.ts');
 const CONTRACT = tests('test/contract/h1.test.ts', 'test/contract/h2.test.ts');
 
 const SHUTDOWN = 'src/core/shutdown.ts';
@@ -176,23 +179,16 @@ const MUTANTS = [
   ],
   [
     'a turn writes as much to clients that may read nothing as to others',
-    'src/core/turns.ts',
-    'before < PROVES_READING ? UNPROVEN * taken : taken',
-    'taken',
+    'src/core/large-writes.ts',
+    'takenBefore < PROVES_READING ? UNPROVEN * took : took',
+    'took',
     LARGE_ANSWERS,
   ],
   [
     'clients that have read much are taken for new ones for ever',
-    'src/core/turns.ts',
-    'before < PROVES_READING ? UNPROVEN * taken : taken',
-    'UNPROVEN * taken',
-    LARGE_ANSWERS,
-  ],
-  [
-    'h2: clients that have read much are taken for new ones',
-    'src/h2/wire.ts',
-    'wroteLarge(size, at, before);',
-    'wroteLarge(size, at, 0);',
+    'src/core/large-writes.ts',
+    'takenBefore < PROVES_READING ? UNPROVEN * took : took',
+    'UNPROVEN * took',
     LARGE_ANSWERS,
   ],
   [
@@ -504,6 +500,90 @@ const MUTANTS = [
     'this.#lingering = new LingeringClose(',
     'this.#socket.destroy();\n      this.#lingering = new LingeringClose(',
     H1,
+  ],
+  [
+    'h1: a timeout that one request has asked for holds for the next',
+    H1_CONNECTION,
+    'socket.setTimeout(inactivity.timeout);',
+    '',
+    SURFACE,
+  ],
+  [
+    'h1: an idle connection that has had its time waits once more',
+    H1_CONNECTION,
+    'drain(this.#connection, { ...this.#context.recycling, idleWait: 0 });\n  }\n\n  stuck',
+    'drain(this.#connection, this.#context.recycling);\n  }\n\n  stuck',
+    tests('test/h1/keep-alive.test.ts'),
+  ],
+  [
+    'h1: nobody gets an upgrade whose listener has gone',
+    H1_CONNECTION,
+    'if (!host.listensFor(event)) {',
+    "if (event === 'connect' && !host.listensFor(event)) {",
+    tests('test/h1/upgrade.test.ts'),
+  ],
+  [
+    'closeIdleConnections closes those that have just come',
+    'src/server.ts',
+    'idleWait: idleWaitFor(connection, 0)',
+    'idleWait: 0',
+    SURFACE,
+  ],
+  [
+    'what a broken head has left holds for the 500',
+    'src/http-internals.ts',
+    "internals._hasBody = res.req.method !== 'HEAD';",
+    '',
+    HANDLERS,
+  ],
+  [
+    'a broken reason phrase breaks the 500, too',
+    'src/requests.ts',
+    'res.writeHead(500, REASON, forgetHead',
+    'res.writeHead(500, forgetHead',
+    HANDLERS,
+  ],
+  [
+    "h2: a listener of 'clientError' that answers ends the process",
+    'src/h2/socket-view.ts',
+    'override end(...args: unknown[]): this {',
+    'endless(...args: unknown[]): this {',
+    tests('test/h2-connection/connection.test.ts'),
+  ],
+  [
+    'h2: an empty frame needs window',
+    'src/h2/flow.ts',
+    'if (length > 0 && length > windows.receiveWindow)',
+    'if (length > windows.receiveWindow)',
+    tests('test/h2/flow.test.ts'),
+  ],
+  [
+    'h2: nobody learns that an empty write is written',
+    'src/h2/wire.ts',
+    'else if (this.#tracked.length > 0) this.#trackNothing();',
+    '',
+    tests('test/h2-connection/connect.test.ts'),
+  ],
+  [
+    'h2: an empty write is written before what was written first',
+    'src/h2/wire.ts',
+    'const last = this.#unwritten.pop();',
+    'const last = this.#unwritten[1_000_000];',
+    H2_RESPONSE,
+  ],
+  [
+    'h2: a corked response waits for room for ever',
+    'src/h2/response.ts',
+    'if (this[kNeedDrain] && !exchange.stream.needsDrain) process.nextTick(drained, this);',
+    '',
+    H2_RESPONSE,
+  ],
+  [
+    'h2: a request that was answered before its end never closes',
+    'src/h2/exchange.ts',
+    'if (!req._dumped) return;',
+    'return;',
+    H2_RESPONSE,
   ],
   ['h1: idleWait is ignored', 'src/h1/idle.ts', 'idleWait === undefined ? held :', 'idleWait !== 0 ? held :', H1_TESTS],
 ];

@@ -22,7 +22,10 @@ export interface ServerOptions extends Omit<TlsOptions, 'ALPNProtocols' | 'ALPNC
   h1?: H1Options;
   /** Limits of HTTP/2 connections; `false`: HTTP/1.1 only, in ALPN too, as with LASTCALL_H2=off in the environment. */
   h2?: H2Options | false;
-  /** Defaults for every drain of this server. */
+  /**
+   * Defaults for `gracefulShutdown`, `drain` and `rotate`; for `shutdown`, `onSignals` and recycling, too, where they have
+   * none of their own (all have a `timeout`).
+   */
   drain?: DrainOptions;
   /** How long idle connections are kept, and what clients are told about it. */
   keepAlive?: KeepAliveOptions;

@@ -17,7 +17,7 @@ import { liveConnectionOf } from './core/lookup.js';
 import { duration, integer, optionsObject } from './core/options.js';
 import { Recycler } from './core/recycle.js';
 import { Registry } from './core/registry.js';
-import type { DrainSummary } from './core/report.js';
+import type { DrainReport, DrainSummary } from './core/report.js';
 import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drain, drainSettings } from './core/shutdown.js';
 import { drainInWaves, WAVE_OPTIONS, type WaveOptions, type WaveSettings, waveSettings } from './core/waves.js';
 import { Forwarding } from './forward.js';
@@ -33,7 +33,7 @@ import {
   tlsMaterialError,
 } from './options.js';
 import { Application, EmittedByHttp } from './requests.js';
-import { ALL, type ShutdownOptions, Stop, shutdownSettings } from './stop.js';
+import { ALL, idleWaitFor, type ShutdownOptions, Stop, shutdownSettings } from './stop.js';
 import { keepTicksCheap } from './tick-shape.js';
 
 keepTicksCheap();
@@ -57,7 +57,8 @@ export type RotateOptions = Omit<DrainManyOptions, 'follow'>;
  * A net.Server that behaves like an http.Server, for HTTP/1.1 and HTTP/2 on one port.
  *
  * Events beyond net.Server's: `request`, `upgrade`, `connect`, `checkContinue`, `checkExpectation`, `clientError`,
- * `secureConnection`, `tlsClientError`, `timeout` as http.Server's and https.Server's; `handlerError(error, req, res)`
+ * `secureConnection`, `tlsClientError`, `timeout` as http.Server's and https.Server's (`clientError` of an HTTP/2
+ * connection: its client has been told, the socket isn't writable, and what is written to it goes nowhere); `handlerError(error, req, res)`
  * when a handler throws or rejects (without a listener it is printed to stderr); `proxyError(error, socket)` when a
  * connection that must begin with a PROXY header doesn't: a `ProxyProtocolError`, and the balancer's socket, which is
  * closed next; `stopping` when a shutdown begins.
@@ -91,6 +92,7 @@ export class Server extends NetServer {
       settings: settings.h1,
       keepAlive: settings.keepAlive,
       recycling: settings.recycling,
+      inactivity: this.#http,
     };
     this.#h2 = settings.h2 && { ...this.#h1, host: new EmittedByHttp(this, this.#http), settings: settings.h2 };
     this.#handshakes = new Handshakes(settings, this, this.#forwarding, (connection, socket, protocol) =>
@@ -146,7 +148,7 @@ export class Server extends NetServer {
 
   /**
    * ms of inactivity after which an HTTP/1.1 socket or an HTTP/2 stream of a new connection is closed, unless somebody
-   * listens for 'timeout' (0: never).
+   * listens for 'timeout' (0: never). Live HTTP/1.1 connections have it from their next answer on.
    */
   get timeout(): number {
     return this.#http.timeout;
@@ -165,9 +167,10 @@ export class Server extends NetServer {
 
   /** Drains the connections that have no request in flight. */
   closeIdleConnections(): void {
-    const settings = this.#drainSettings({ idleWait: 0 });
     const idle = this.connections.live().filter(({ active }) => active === 0);
-    void drainInWaves(idle, (connection) => drain(connection, settings), ALL);
+    const begin = (connection: LiveConnection): Promise<DrainReport> =>
+      drain(connection, this.#drainSettings({ idleWait: idleWaitFor(connection, 0) }));
+    void drainInWaves(idle, begin, ALL);
   }
 
   /** Destroys every connection. */

@@ -185,7 +185,7 @@ export class Stop {
       ...this.#settings,
       timeout: Math.max(0, timeout - elapsed),
       budget: Math.max(0, budget - elapsed),
-      idleWait: idleWait !== undefined && isNew(connection) ? Math.max(idleWait, FIRST_REQUEST_WAIT) : idleWait,
+      idleWait: idleWait === undefined ? undefined : idleWaitFor(connection, idleWait),
     });
   }
 
@@ -206,6 +206,11 @@ export class Stop {
       } else quiet++;
     }
   }
+}
+
+/** How long it is waited for, in ms, if it is idle: where its first request may still be on its way, for a second at least. */
+export function idleWaitFor(connection: LiveConnection, idleWait: number): number {
+  return isNew(connection) ? Math.max(idleWait, FIRST_REQUEST_WAIT) : idleWait;
 }
 
 /** Whether its first request may still be on its way: it shakes hands, or it was accepted a moment ago. */

@@ -19,7 +19,10 @@ export type AdoptableServer = NetServer &
   (Pick<HttpServer, 'closeIdleConnections'> | Pick<Http2Server | Http2SecureServer, 'updateSettings'>);
 
 export interface AdoptOptions {
-  /** Defaults for every drain of this server. */
+  /**
+   * Defaults for `gracefulShutdown`, `drain` and `rotate`; for `shutdown`, `onSignals` and recycling, too, where they have
+   * none of their own (all have a `timeout`).
+   */
   drain?: DrainOptions;
   /**
    * How long idle HTTP/1.1 connections are kept, and what clients are told about it. `advertise` defaults to the

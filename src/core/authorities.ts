@@ -6,6 +6,9 @@
 /** A proxy's connection carries any number of hosts; the ones named last are worth remembering. */
 const MAX_AUTHORITIES = 64;
 
+/** Characters of the longest host name (RFC 1035 §2.3.4) with a port, and some: what is longer names nobody. */
+export const LONGEST_AUTHORITY = 300;
+
 export class Authorities implements Iterable<string> {
   #seen: Set<string> | undefined;
   /** Those with a port, without it; none on the default ports. */
@@ -16,6 +19,7 @@ export class Authorities implements Iterable<string> {
   /** A request named this host. */
   note(authority: string | undefined): void {
     if (authority === undefined || authority === '' || authority === this.#last) return;
+    if (authority.length > LONGEST_AUTHORITY) return;
     // The last one is remembered when another follows, or somebody asks: most connections are never asked.
     if (this.#last !== undefined) this.#rememberLast();
     this.#last = authority;

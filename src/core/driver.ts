@@ -47,6 +47,6 @@ export interface Driver {
   linger(): Promise<void>;
   /** Time is up: aborts what is open. The core destroys the connection when this resolves, or 250 ms later. */
   cut(): Promise<void>;
-  /** The socket is gone: every request that is still open ends as `aborted` now. */
+  /** The socket is gone: every request that is still open ends now, as `aborted` if the application has it. */
   closed(): void;
 }

@@ -26,10 +26,14 @@ function member(thing: unknown, name: string): unknown {
 
 /**
  * Aborts when a drain of the connection begins: finish soon (end an event stream, close a WebSocket). It never means
- * "cancel": don't pass it to `fetch`. For what isn't ours it never aborts.
+ * "cancel": don't pass it to `fetch`. For a request that comes while its connection is drained it is aborted already, for
+ * what isn't ours it never aborts. It is the connection's: who listens for a request should stop when that is over.
  *
  * ```ts
- * drainSignal(req).addEventListener('abort', () => res.end('retry: 1000\n\n'));
+ * import { addAbortListener } from 'node:events';
+ *
+ * const listening = addAbortListener(drainSignal(req), () => res.end('retry: 1000\n\n'));
+ * res.on('close', () => listening[Symbol.dispose]());
  * ```
  */
 export function drainSignal(thing: object): AbortSignal {

@@ -35,6 +35,8 @@ export interface H1Context {
   readonly keepAlive: KeepAliveSettings;
   /** For drains that nobody waits for: an idle connection's time is over, or its requests are used up. */
   readonly recycling: DrainSettings;
+  /** Has the ms without traffic after which a socket's `'timeout'` comes; `undefined`: node:http sees to it. */
+  readonly inactivity?: { readonly timeout: number };
 }
 
 /**
@@ -186,7 +188,8 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
       this.clientError(requestTimeoutError());
     } else if (this.#state === 'announced') this.#settled?.();
     else if (what === 'tail') this.#end();
-    else void drain(this.#connection, this.#context.recycling);
+    // It has had its time.
+    else void drain(this.#connection, { ...this.#context.recycling, idleWait: 0 });
   }
 
   stuck(): void {
@@ -195,7 +198,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
   }
 
   /**
-   * Nothing was read or written for the server's `timeout`.
+   * Nothing was read or written for the server's `timeout`, or for what a request has asked for (`req.setTimeout()`).
    *
    * @param emit tells the application; `false`: it doesn't listen
    */
@@ -285,6 +288,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     const at = now();
     this.#unanswered.removeFirst();
     this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed', at);
+    this.#resetInactivity();
     if (this.#unanswered.isHalfEmpty) this.#backlog.release();
     if (!exchange.req.complete) this.#awaitTail(exchange.req);
     if (this.answering || this.#upgrade !== undefined || this.#refusal !== undefined) {
@@ -294,6 +298,15 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     }
     this.#idle.beginsAt(at);
     this.#timeouts.idle(this.#idle.until);
+  }
+
+  /** What a request has asked for (`req.setTimeout()`) ends with its answer, as in node:http with its keep-alive timer. */
+  #resetInactivity(): void {
+    const { inactivity } = this.#context;
+    const socket = this.#socket;
+    // A duplex that is no socket may have no such time.
+    if (inactivity === undefined || socket.timeout === undefined || socket.timeout === inactivity.timeout) return;
+    socket.setTimeout(inactivity.timeout);
   }
 
   /** A head that had begun when reading was stopped is timed from now on. */
@@ -403,15 +416,17 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
       return;
     }
     this.#received++;
-    this.#connection.began(req.headers.host);
+    // A drain that begins with it has to know of it.
     this.#upgrade = new Upgrade(req, startedAt, () => this.#handOver(event, req, stream, head));
+    this.#connection.began(req.headers.host);
     if (this.answering) this.#upgrade.waitFor(this.#socket, answering);
     else this.#upgrade.turn();
   }
 
   #handOver(event: 'upgrade' | 'connect', req: IncomingMessage, stream: Duplex, head: Buffer): void {
     const { host } = this.#context;
-    if (event === 'connect' && !host.listensFor('connect')) {
+    // Who listened for an upgrade when it came may have gone while it waited.
+    if (!host.listensFor(event)) {
       this.#upgrade = undefined;
       this.#connection.ended('malformed');
       this.#socket.resume();

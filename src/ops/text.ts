@@ -77,7 +77,8 @@ export function formatProgress({ total, draining, outcomes, waiting, gone }: Dra
 
 /** Limits that have fired, a line each. */
 export function formatLimits(limits: Readonly<LimitCounts> | undefined): string {
-  const fired = Object.entries(limits ?? {}).filter(([, count]) => count > 0);
+  if (limits === undefined) return 'an adopted server counts no limits\n';
+  const fired = Object.entries(limits).filter(([, count]) => count > 0);
   if (fired.length === 0) return 'no limit has fired\n';
   return table([['LIMIT', 'FIRED'], ...fired.map(([limit, count]) => [limit, String(count)])]);
 }

@@ -43,6 +43,14 @@ for (const { name, tls } of TRANSPORTS) {
       expect([client.unsolicited, site.relay.resets['to-client']]).to.deep.equal([0, 0]);
     });
 
+    it('keeps it no longer, whatever a drain may wait', async () => {
+      const options = { keepAlive: { advertise: 0, hold: 200 }, drain: { idleWait: Infinity } };
+      const site = await Site.open({ tls, options });
+      const client = await site.connect();
+      expect((await client.fetch({ path: '/a' })).text).to.equal('/a');
+      expect(await client.ended()).to.equal('fin');
+    });
+
     it('starts hold again with each answer', async () => {
       const hold = 800;
       const site = await Site.open({ tls, options: { keepAlive: { advertise: 0, hold } } });

@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream';
 import { expect } from 'chai';
 import { connectionOf, drainSignal, gracefulShutdown } from '../../src/index.js';
 import { encodeRequest, type H1Client } from '../wire/h1-client.js';
-import { closeEverything, counters, Site, standstill, TRANSPORTS } from './support.js';
+import { closeEverything, counters, Site, standstill, TRANSPORTS, until } from './support.js';
 
 const SWITCH = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n';
 const upgrade = encodeRequest({ path: '/echo', headers: { connection: 'upgrade', upgrade: 'echo' } });
@@ -100,6 +100,31 @@ for (const { name, tls } of TRANSPORTS) {
       expect(await client.ended()).to.equal('fin');
       client.end();
       expect(counters(await drained)).to.deep.equal({ served: 1 });
+    });
+
+    it('is refused when it has waited, and nobody listens any more', async () => {
+      const { site, client } = await echoing();
+      client.write(Buffer.concat([encodeRequest({ path: '/park' }), upgrade]), ['GET', 'GET']);
+      const parked = await site.parked('/park');
+      await site.arrived();
+      site.server.removeAllListeners('upgrade');
+      parked.end('answered');
+      expect((await client.response()).text).to.equal('answered');
+      expect((await client.response()).status).to.equal(501);
+      expect(await client.ended()).to.equal('fin');
+    });
+
+    it('is served when a drain begins with it', async () => {
+      const site = await Site.open({ tls, options: { recycle: { maxRequests: 2 } } }, (req, res) => {
+        drainSignal(req).addEventListener('abort', () => res.end('first'));
+      });
+      site.server.on('upgrade', (_req, socket: Duplex) => void socket.end(SWITCH));
+      const client = await site.connect();
+      client.request({ path: '/a' });
+      await until(() => site.handled.length === 1);
+      client.write(upgrade, ['GET']);
+      expect((await client.response()).text).to.equal('first');
+      expect((await client.response()).status).to.equal(101);
     });
 
     it('waits for the requests before it, which do not say close', async () => {

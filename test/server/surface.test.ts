@@ -236,6 +236,24 @@ describe('what is written for http.Server', () => {
         h2.destroy();
       });
 
+      it('keeps a timeout that a request has asked for to that request', async () => {
+        const { server, port } = await servers.start(kind, {}, (req, res) => {
+          if (req.url === '/short') {
+            req.setTimeout(50);
+            res.end('short');
+          } else setTimeout(() => res.end('long'), 200);
+        });
+        const client = await H1Client.connect({ port, tls });
+        for (let i = 0; i < 2; i++) {
+          expect((await client.fetch({ path: '/short' })).text).to.equal('short');
+          // As it lies idle, and while another request is handled.
+          await new Promise((resolve) => setTimeout(resolve, 150));
+          expect((await client.fetch({ path: '/long' })).text).to.equal('long');
+        }
+        expect(server.connections.size).to.equal(1);
+        client.destroy();
+      });
+
       it('can decide itself what a timeout means', async () => {
         const { server, port } = await servers.start(kind, {}, () => {});
         const timedOut = new Promise<void>((resolve) => {
@@ -273,6 +291,19 @@ describe('what is written for http.Server', () => {
         expect(busy.ending).to.equal('open');
         idle.destroy();
         busy.destroy();
+      });
+
+      it('closeIdleConnections leaves a new connection time for its first request', async () => {
+        const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('first'));
+        const clients = [await H1Client.connect({ port, tls }), await H2Client.connect({ port, tls })];
+        await eventually(() => server.connections.size === clients.length, 'all connections');
+        server.closeIdleConnections();
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        const [h1, h2] = clients;
+        expect((await h1?.fetch())?.text).to.equal('first');
+        expect(await h1?.ended()).to.equal('fin');
+        h2?.destroy();
+        h1?.destroy();
       });
 
       it('closeIdleConnections tells many a few per turn of the loop', async () => {
