@@ -2,6 +2,7 @@
 //   curl localhost:8080/                    hello
 //   curl localhost:8080/events              ends by itself when its connection is drained
 //   curl -X POST localhost:8080/move        drain what is older than ten seconds, over a minute
+import { addAbortListener } from 'node:events';
 import express from 'express';
 import { adopt, drainSignal, parseFilter } from 'lastcall';
 
@@ -11,7 +12,8 @@ app.get('/', (_req, res) => res.send('hello\n'));
 
 app.get('/events', (req, res) => {
   res.type('text/event-stream').write('data: hello\n\n');
-  drainSignal(req).addEventListener('abort', () => res.end('retry: 500\n\n'));
+  const listening = addAbortListener(drainSignal(req), () => res.end('retry: 500\n\n'));
+  res.on('close', () => listening[Symbol.dispose]());
 });
 
 app.post('/move', (_req, res) => {

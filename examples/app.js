@@ -1,4 +1,5 @@
 // A listener for the command: lastcall serve examples/app.js
+import { addAbortListener } from 'node:events';
 import { connectionOf, drainSignal } from 'lastcall';
 
 // biome-ignore lint/style/noDefaultExport: it is what `lastcall serve` serves
@@ -11,9 +12,13 @@ export default function app(req, res) {
 function clock(req, res) {
   res.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
   const timer = setInterval(() => res.write(`data: ${new Date().toISOString()}\n\n`), 1000);
-  drainSignal(req).addEventListener('abort', () => {
+  // Also if that drain has begun already.
+  const listening = addAbortListener(drainSignal(req), () => {
     clearInterval(timer);
     res.end('retry: 500\n\n');
   });
-  res.on('close', () => clearInterval(timer));
+  res.on('close', () => {
+    clearInterval(timer);
+    listening[Symbol.dispose]();
+  });
 }
