@@ -524,7 +524,7 @@ const MUTANTS = [
   ],
   [
     'closeIdleConnections closes those that have just come',
-    'src/server.ts',
+    'src/stop.ts',
     'idleWait: idleWaitFor(connection, 0)',
     'idleWait: 0',
     SURFACE,
@@ -549,6 +549,13 @@ const MUTANTS = [
     'override end(...args: unknown[]): this {',
     'endless(...args: unknown[]): this {',
     tests('test/h2-connection/connection.test.ts'),
+  ],
+  [
+    'h2: a body of unknown length is none to body parsers',
+    'src/h2/fields.ts',
+    "rawHeaders.push('transfer-encoding', 'chunked');",
+    '',
+    tests('test/interop/express.test.ts'),
   ],
   [
     'h2: an empty frame needs window',

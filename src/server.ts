@@ -17,9 +17,9 @@ import { liveConnectionOf } from './core/lookup.js';
 import { duration, integer, optionsObject } from './core/options.js';
 import { Recycler } from './core/recycle.js';
 import { Registry } from './core/registry.js';
-import type { DrainReport, DrainSummary } from './core/report.js';
+import type { DrainSummary } from './core/report.js';
 import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drain, drainSettings } from './core/shutdown.js';
-import { drainInWaves, WAVE_OPTIONS, type WaveOptions, type WaveSettings, waveSettings } from './core/waves.js';
+import { WAVE_OPTIONS, type WaveOptions, type WaveSettings, waveSettings } from './core/waves.js';
 import { Forwarding } from './forward.js';
 import { type H1Context, h1ConnectionOf } from './h1/connection.js';
 import { attachH1, createH1Server } from './h1/server.js';
@@ -33,7 +33,7 @@ import {
   tlsMaterialError,
 } from './options.js';
 import { Application, EmittedByHttp } from './requests.js';
-import { ALL, idleWaitFor, type ShutdownOptions, Stop, shutdownSettings } from './stop.js';
+import { drainIdle, type ShutdownOptions, Stop, shutdownSettings } from './stop.js';
 import { keepTicksCheap } from './tick-shape.js';
 
 keepTicksCheap();
@@ -58,10 +58,10 @@ export type RotateOptions = Omit<DrainManyOptions, 'follow'>;
  *
  * Events beyond net.Server's: `request`, `upgrade`, `connect`, `checkContinue`, `checkExpectation`, `clientError`,
  * `secureConnection`, `tlsClientError`, `timeout` as http.Server's and https.Server's (`clientError` of an HTTP/2
- * connection: its client has been told, the socket isn't writable, and what is written to it goes nowhere); `handlerError(error, req, res)`
- * when a handler throws or rejects (without a listener it is printed to stderr); `proxyError(error, socket)` when a
- * connection that must begin with a PROXY header doesn't: a `ProxyProtocolError`, and the balancer's socket, which is
- * closed next; `stopping` when a shutdown begins.
+ * connection: its client has been told, the socket isn't writable, and what is written to it goes nowhere);
+ * `handlerError(error, req, res)` when a handler throws or rejects (without a listener it is printed to stderr);
+ * `proxyError(error, socket)` when a connection that must begin with a PROXY header doesn't: a `ProxyProtocolError`, and
+ * the balancer's socket, which is closed next; `stopping` when a shutdown begins.
  */
 export class Server extends NetServer {
   /** The live connections. (Node's types still declare the count that it dropped long ago: hence `& number`.) */
@@ -167,10 +167,7 @@ export class Server extends NetServer {
 
   /** Drains the connections that have no request in flight. */
   closeIdleConnections(): void {
-    const idle = this.connections.live().filter(({ active }) => active === 0);
-    const begin = (connection: LiveConnection): Promise<DrainReport> =>
-      drain(connection, this.#drainSettings({ idleWait: idleWaitFor(connection, 0) }));
-    void drainInWaves(idle, begin, ALL);
+    drainIdle(this.connections.live(), this.#drainSettings({}));
   }
 
   /** Destroys every connection. */

@@ -80,7 +80,7 @@ const ACCEPTING_PART = 0.75;
 const FIRST_REQUEST_WAIT = 1_000;
 
 /** All of them as soon as they may, but not in one turn of the event loop: those not told yet go on being served. */
-export const ALL: WaveSettings = {
+const ALL: WaveSettings = {
   spread: 0,
   concurrency: Infinity,
   signal: undefined,
@@ -208,8 +208,16 @@ export class Stop {
   }
 }
 
+/** Drains the connections that have no request in flight, without waiting for one more. */
+export function drainIdle(connections: readonly LiveConnection[], settings: DrainSettings): void {
+  const idle = connections.filter(({ active }) => active === 0);
+  const begin = (connection: LiveConnection): Promise<DrainReport> =>
+    drain(connection, { ...settings, idleWait: idleWaitFor(connection, 0) });
+  void drainInWaves(idle, begin, ALL);
+}
+
 /** How long it is waited for, in ms, if it is idle: where its first request may still be on its way, for a second at least. */
-export function idleWaitFor(connection: LiveConnection, idleWait: number): number {
+function idleWaitFor(connection: LiveConnection, idleWait: number): number {
   return isNew(connection) ? Math.max(idleWait, FIRST_REQUEST_WAIT) : idleWait;
 }
 

@@ -9,13 +9,13 @@ import type { ConnectionFilter } from '../core/filter.js';
 import { optionsObject } from '../core/options.js';
 import { Recycler } from '../core/recycle.js';
 import { Registry } from '../core/registry.js';
-import type { DrainReport, DrainSummary } from '../core/report.js';
+import type { DrainSummary } from '../core/report.js';
 import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drain, drainSettings } from '../core/shutdown.js';
 import { Alarm, now } from '../core/timing.js';
-import { drainInWaves, WAVE_OPTIONS, waveSettings } from '../core/waves.js';
+import { WAVE_OPTIONS, waveSettings } from '../core/waves.js';
 import { allowHalfOpenRequests } from '../http-internals.js';
 import type { DrainManyOptions } from '../server.js';
-import { ALL, idleWaitFor, type ShutdownOptions, type ShutdownSettings, Stop, shutdownSettings } from '../stop.js';
+import { drainIdle, type ShutdownOptions, type ShutdownSettings, Stop, shutdownSettings } from '../stop.js';
 import { keepTicksCheap } from '../tick-shape.js';
 import { type Emit, OwnApplication } from './application.js';
 import { EventRouter, interceptEvents } from './events.js';
@@ -183,10 +183,7 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
   #closeIdleConnections(): void {
     // node:http calls it when its listener closes; by then they are being drained.
     if (this.#closesListener) return;
-    const idle = this.connections.live().filter(({ active }) => active === 0);
-    const begin = (connection: LiveConnection): Promise<DrainReport> =>
-      drain(connection, this.#drainSettings({ idleWait: idleWaitFor(connection, 0) }));
-    void drainInWaves(idle, begin, ALL);
+    drainIdle(this.connections.live(), this.#drainSettings({}));
   }
 
   #closeListener(): Promise<void> {

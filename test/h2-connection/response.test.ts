@@ -259,19 +259,17 @@ describe('an HTTP/2 response', () => {
   });
 
   it('calls back for an empty write', async () => {
-    let called = 0;
+    let write = (): void => {};
     const [, client] = await pair((_req, res) => {
       res.flushHeaders();
-      // Its head has been written out by then.
-      setTimeout(() => {
-        res.write('', () => {
-          called++;
-          res.end();
-        });
-      }, 20);
+      write = () => void res.write('', () => res.end());
     });
-    expect((await client.fetch()).text).to.equal('');
-    expect(called).to.equal(1);
+    const id = client.request();
+    await until(() => client.stream(id).status === 200, 'head');
+    client.ping();
+    await client.expectAck('PING');
+    write();
+    expect((await client.response(id)).text).to.equal('');
   });
 
   it('calls back for an empty write when what was written before has been written out', async () => {

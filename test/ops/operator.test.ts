@@ -86,6 +86,8 @@ describe('the operator endpoint', () => {
     const endpoint = await startOperator(adopted, 0);
     const answer = await fetch(`${endpoint.url}/ready`);
     expect([answer.status, await answer.text()]).to.deep.equal([503, 'not ready\n']);
+    const limits = await fetch(`${endpoint.url}/limits`);
+    expect(await limits.text()).to.equal('an adopted server counts no limits\n');
     await endpoint.close();
     expect(await thrown(() => fetch(endpoint.url))).to.be.instanceOf(TypeError);
   });
