@@ -1,6 +1,7 @@
 /**
  * Stopping a server: for a while it goes on as usual, then it takes in what waits in the accept queue, closes the
- * listener, and drains every connection. How one connection is drained is core/shutdown.ts's.
+ * listener, and drains every connection; or only what has no request in flight. How one connection is drained is
+ * core/shutdown.ts's.
  */
 import type { Connection, LiveConnection } from './core/connection.js';
 import { duration, optionRangeError, optionsObject } from './core/options.js';
