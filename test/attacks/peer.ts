@@ -93,8 +93,9 @@ export class AttackPeer {
   protected async describe(): Promise<string> {
     // After a refusal the server closes; that it does is part of the ending.
     if (this.refused) await this.waiting.wait(() => this.transport.ending !== 'open', UNTIL_ENDED);
-    // Whoever doesn't read doesn't hear of a reset either.
-    if (this.transport.socket.isPaused()) {
+    // Whoever doesn't read doesn't hear of a reset either. When time is over there is none to hear of, and the server
+    // would be served all that was never read: work that is no part of the attack, in the quiet behind it.
+    if (this.transport.socket.isPaused() && performance.now() < this.target.until) {
       this.transport.socket.resume();
       await this.waiting.wait(() => this.transport.ending !== 'open', UNTIL_HEARD);
     }
