@@ -180,15 +180,22 @@ const MUTANTS = [
   [
     'a turn writes as much to clients that may read nothing as to others',
     'src/core/large-writes.ts',
-    'takenBefore < PROVES_READING ? UNPROVEN * took : took',
-    'took',
+    'provesReading(socket) ? 1 : UNPROVEN',
+    '1',
+    LARGE_ANSWERS,
+  ],
+  [
+    'h1: what goes in one piece to clients that may read nothing is as large as to others',
+    'src/core/large-writes.ts',
+    'provesReading(socket) ? SLICE : UNPROVEN_SLICE',
+    'SLICE',
     LARGE_ANSWERS,
   ],
   [
     'clients that have read much are taken for new ones for ever',
     'src/core/large-writes.ts',
-    'takenBefore < PROVES_READING ? UNPROVEN * took : took',
-    'UNPROVEN * took',
+    'provesReading(socket) ? 1 : UNPROVEN',
+    'UNPROVEN',
     LARGE_ANSWERS,
   ],
   [

@@ -6,11 +6,8 @@
  */
 import { AsyncResource } from 'node:async_hooks';
 import { Socket } from 'node:net';
-import { largeWrites, MOST_SMALL, writeLarge } from '../core/large-writes.js';
+import { largeWrites, MOST_SMALL, sliceFor, writeLarge } from '../core/large-writes.js';
 import { rethrow } from '../core/rethrow.js';
-
-/** A quarter of a millisecond of TLS and the kernel's part. Smaller ones cost: at 64 KiB, 100 kB are a fifth dearer. */
-const SLICE = 262_144;
 
 /** What was written, with the encoding that it was written with: `'buffer'` for bytes. */
 type Chunk = { readonly chunk: Buffer | string; readonly encoding: BufferEncoding | 'buffer' };
@@ -66,7 +63,7 @@ function writeJoined(this: Vector, chunks: readonly Chunk[], whenDone: Done): vo
     only = one;
   }
   if (!Number.isFinite(size)) writev.call(this, chunks, done);
-  else if (size > MOST_SMALL) new SlicedWrite(this, groupsOf(chunks), done).begin();
+  else if (size > MOST_SMALL) new SlicedWrite(this, chunks, done).begin();
   else if (only !== undefined && filled === 1) write.call(this, only.chunk, plainest(only, size), done);
   else write.call(this, joined(chunks, size), 'buffer', done);
 }
@@ -75,30 +72,30 @@ function writeJoined(this: Vector, chunks: readonly Chunk[], whenDone: Done): vo
 function writeSliced(this: Vector, chunk: Buffer | string, encoding: BufferEncoding | 'buffer', whenDone: Done): void {
   const done = toldApart(this, whenDone);
   if (chunk.length <= MOST_SMALL) write.call(this, chunk, encoding, done);
-  else new SlicedWrite(this, groupsOf([{ chunk, encoding }]), done).begin();
+  else new SlicedWrite(this, [{ chunk, encoding }], done).begin();
 }
 
-/** Chunks that go together: at most a slice, large ones cut up. */
-function groupsOf(chunks: readonly Chunk[]): Chunk[][] {
+/** Chunks that go together: at most `slice` bytes, large ones cut up. */
+function groupsOf(chunks: readonly Chunk[], slice: number): Chunk[][] {
   const groups: Chunk[][] = [];
   let group: Chunk[] = [];
   let size = 0;
   for (const one of chunks) {
     const bytes = bytesOf(one);
     if (bytes === 0) continue;
-    if (size + bytes > SLICE && group.length > 0) {
+    if (size + bytes > slice && group.length > 0) {
       groups.push(group);
       group = [];
       size = 0;
     }
-    if (bytes <= SLICE) {
+    if (bytes <= slice) {
       group.push(one);
       size += bytes;
       continue;
     }
     const whole = typeof one.chunk === 'string' ? Buffer.from(one.chunk, one.encoding as BufferEncoding) : one.chunk;
-    for (let at = 0; at < whole.length; at += SLICE) {
-      groups.push([{ chunk: whole.subarray(at, at + SLICE), encoding: 'buffer' }]);
+    for (let at = 0; at < whole.length; at += slice) {
+      groups.push([{ chunk: whole.subarray(at, at + slice), encoding: 'buffer' }]);
     }
   }
   if (group.length > 0) groups.push(group);
@@ -117,9 +114,9 @@ class SlicedWrite {
   /** Of whoever wrote, while it waits for a turn that has room: what comes of the write is told there. */
   #waits: AsyncResource | undefined;
 
-  constructor(vector: Vector, groups: readonly Chunk[][], done: Done) {
+  constructor(vector: Vector, chunks: readonly Chunk[], done: Done) {
     this.#vector = vector;
-    this.#left = groups;
+    this.#left = groupsOf(chunks, sliceFor(vector as unknown as Socket));
     this.#done = done;
   }
 

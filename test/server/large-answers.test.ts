@@ -19,7 +19,7 @@ const CLIENTS = 5;
 /** A share, begun as long as there is any of it left, and what each client is written over HTTP/2 without being asked for. */
 const MOST_IN_TURN = 1_048_576 + 65_536 + CLIENTS * 65_536;
 /** To clients of which nobody knows whether they read. */
-const MOST_TO_NEW = 1.5 * 262_144;
+const MOST_TO_NEW = 1.5 * 131_072;
 /** Where a turn writes less, it writes something else. */
 const LEAST_IN_TURN = 65_536;
 
