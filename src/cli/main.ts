@@ -32,6 +32,9 @@ async function run(command: Command): Promise<void> {
   }
 }
 
+// Whoever reads may have gone; that ends nothing.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+
 try {
   await run(parseCommand(process.argv.slice(2)));
 } catch (error) {

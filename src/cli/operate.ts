@@ -13,8 +13,7 @@ const LOSSES = 2;
 /** @throws {CliError} when the endpoint can't be asked, or refuses */
 export async function list({ url, filter, json }: ListArguments): Promise<void> {
   const query = new URLSearchParams(filter === undefined ? {} : { filter });
-  const answer = await ask(url, 'GET', '/connections', query, json);
-  for await (const chunk of answer) process.stdout.write(chunk);
+  for await (const text of await ask(url, 'GET', '/connections', query, json)) process.stdout.write(text);
 }
 
 /**
@@ -29,7 +28,7 @@ export async function drain({ url, what, query, wait, json }: DrainArguments): P
   const path = 'id' in what ? `/connections/${what.id}/drain` : '/drain';
   const answer = await ask(url, 'POST', path, query, json || wait);
   if (!wait) {
-    for await (const chunk of answer) process.stdout.write(chunk);
+    for await (const text of answer) process.stdout.write(text);
     return;
   }
   const result = await resultOf(answer);
@@ -38,7 +37,7 @@ export async function drain({ url, what, query, wait, json }: DrainArguments): P
 }
 
 /** The last object; those before it tell how far it is, which is shown on a terminal. */
-async function resultOf(answer: IncomingMessage): Promise<DrainReport | DrainSummary> {
+async function resultOf(answer: AsyncIterable<string>): Promise<DrainReport | DrainSummary> {
   const told = new ProgressLine();
   let text = '';
   try {
@@ -46,8 +45,6 @@ async function resultOf(answer: IncomingMessage): Promise<DrainReport | DrainSum
       text += chunk;
       text = told.take(text);
     }
-  } catch (error) {
-    throw brokenOff(error);
   } finally {
     told.clear();
   }
@@ -56,6 +53,10 @@ async function resultOf(answer: IncomingMessage): Promise<DrainReport | DrainSum
 
 function brokenOff(error: unknown): CliError {
   return new CliError(`the operator endpoint has broken off, what has begun may go on: ${reasonOf(error)}`, LOSSES);
+}
+
+function cutShort(error: unknown): CliError {
+  return new CliError(`the operator endpoint has broken off in the middle of its answer: ${reasonOf(error)}`);
 }
 
 /** Shows complete lines of progress in one line of the terminal, each in the place of the one before. */
@@ -88,14 +89,14 @@ function textOf(result: DrainReport | DrainSummary): string {
   return 'outcome' in result ? formatReport(result) : formatSummary(result);
 }
 
-/** An answer that says yes. */
+/** An answer that says yes, in pieces. */
 async function ask(
   url: URL,
   method: string,
   path: string,
   query: URLSearchParams,
   json: boolean,
-): Promise<IncomingMessage> {
+): Promise<AsyncIterable<string>> {
   const target = new URL(path, url);
   target.search = query.toString();
   const headers = { accept: json ? 'application/json' : 'text/plain' };
@@ -108,11 +109,22 @@ async function ask(
     if (method === 'POST' && (error as NodeJS.ErrnoException).code === 'ECONNRESET') throw brokenOff(error);
     throw new CliError(`no operator endpoint answers at ${url.origin}: ${reasonOf(error)} (--operator PORT)`);
   }
-  answer.setEncoding('utf8');
-  if ((answer.statusCode ?? 500) < 400) return answer;
+  // A reset in the middle of the answer: whoever reads it is told.
+  req.on('error', () => {});
+  const pieces = piecesOf(answer, method === 'POST' ? brokenOff : cutShort);
+  if ((answer.statusCode ?? 500) < 400) return pieces;
   let text = '';
-  for await (const chunk of answer) text += chunk;
+  for await (const piece of pieces) text += piece;
   throw new CliError(problemOf(text));
+}
+
+/** @param broken what it throws when there is no end */
+async function* piecesOf(answer: IncomingMessage, broken: (error: unknown) => CliError): AsyncGenerator<string> {
+  try {
+    yield* answer.setEncoding('utf8') as AsyncIterable<string>;
+  } catch (error) {
+    throw broken(error);
+  }
 }
 
 function problemOf(text: string): string {

@@ -75,8 +75,17 @@ export interface Connection {
   destroy(error?: Error): void;
 }
 
-/** How many of the aborted requests a report describes. */
+/** How many of the aborted requests a report describes, */
 const MAX_CUT = 16;
+
+/** and with how many characters of what the client chose. */
+const MAX_CUT_TEXT = 200;
+
+/** A copy: a slice would keep the whole alive. */
+function shortened(text: string): string {
+  if (text.length <= MAX_CUT_TEXT) return text;
+  return `${Buffer.from(text.slice(0, MAX_CUT_TEXT), 'utf16le').toString('utf16le')}…`;
+}
 
 let lastId = 0;
 
@@ -317,7 +326,8 @@ export class LiveConnection implements Connection {
   /** A request that `began` was not answered in full. */
   aborted(method: string, path: string, startedAt: number): void {
     this.ended('aborted');
-    if (this.cutRequests.length < MAX_CUT) this.cutRequests.push({ method, path, ageMs: now() - startedAt });
+    if (this.cutRequests.length === MAX_CUT) return;
+    this.cutRequests.push({ method: shortened(method), path: shortened(path), ageMs: now() - startedAt });
   }
 
   destroy(error?: Error): void {

@@ -22,6 +22,7 @@ export interface RequestCounts {
 /** A request that was cut before its answer was complete. */
 export interface CutRequest {
   readonly method: string;
+  /** The request target; of a longer one the first 200 characters and `…`, likewise of a method. */
   readonly path: string;
   readonly ageMs: number;
 }

@@ -75,6 +75,7 @@ export function connectionJson(conn: Connection) {
     lastActiveAt,
     active,
     served,
-    tags: Object.fromEntries(tagsOf(conn)),
+    // In JavaScript they may be anything, also what JSON can't say.
+    tags: Object.fromEntries([...tagsOf(conn)].map(([name, value]) => [name, String(value)])),
   };
 }

@@ -22,12 +22,15 @@ export class Reply {
   readonly #res: ServerResponse;
   readonly #wantsJson: boolean;
   readonly #leaving = new AbortController();
-  #toldAt = performance.now();
+  /** The latest progress, unless it has been told. */
+  #untold: DrainProgress | undefined;
+  #telling: NodeJS.Timeout | undefined;
 
   constructor(res: ServerResponse, wantsJson: boolean) {
     this.#res = res;
     this.#wantsJson = wantsJson;
     res.once('close', () => {
+      clearInterval(this.#telling);
       if (!res.writableFinished) this.#leaving.abort();
     });
   }
@@ -37,43 +40,53 @@ export class Reply {
     return this.#leaving.signal;
   }
 
-  /** One line at most a second: text, or with JSON an object with `progress`. */
+  /** The latest is told once a second, if it is news: a line of text, or with JSON an object with `progress`. */
   readonly progress = (progress: DrainProgress): void => {
-    const at = performance.now();
-    if (at - this.#toldAt < PROGRESS_INTERVAL || this.#res.writableEnded) return;
-    this.#toldAt = at;
-    if (!this.#res.headersSent) this.#head(200, this.#wantsJson ? 'application/x-ndjson' : undefined);
-    this.#res.write(this.#wantsJson ? `${JSON.stringify({ progress })}\n` : formatProgress(progress));
+    if (this.#res.writableEnded || this.#res.destroyed) return;
+    this.#untold = progress;
+    this.#telling ??= setInterval(() => this.#tell(), PROGRESS_INTERVAL).unref();
   };
 
-  end(answer: Answer | Listing): void {
-    if ('pieces' in answer) void this.#send(answer.pieces(this.#wantsJson));
+  #tell(): void {
+    const progress = this.#untold;
+    if (progress === undefined) return;
+    this.#untold = undefined;
+    if (!this.#res.headersSent) this.#head(200, this.#wantsJson ? 'application/x-ndjson' : undefined);
+    this.#res.write(this.#wantsJson ? `${JSON.stringify({ progress })}\n` : formatProgress(progress));
+  }
+
+  /** Rejects when the answer can't be made: then it is to `fail`. */
+  async end(answer: Answer | Listing): Promise<void> {
+    clearInterval(this.#telling);
+    if ('pieces' in answer) await this.#send(answer.pieces(this.#wantsJson));
     else this.#end(answer);
   }
 
+  /** Says what went wrong; whoever has a part of an answer must not take it for the whole. */
+  fail(problem: Answer): void {
+    if (this.#res.headersSent) this.#res.destroy();
+    else this.#end(problem);
+  }
+
   #end({ status = 200, allow, text, json }: Answer): void {
-    if (this.#res.headersSent) {
-      this.#res.end(this.#wantsJson ? `${JSON.stringify(json)}\n` : text);
-      return;
+    const told = this.#res.headersSent;
+    const body = this.#wantsJson ? `${JSON.stringify(json, null, told ? 0 : 2)}\n` : text;
+    if (!told) {
+      if (allow !== undefined) this.#res.setHeader('allow', allow);
+      this.#head(status);
     }
-    if (allow !== undefined) this.#res.setHeader('allow', allow);
-    this.#head(status);
-    this.#res.end(this.#wantsJson ? `${JSON.stringify(json, null, 2)}\n` : text);
+    this.#res.end(body);
   }
 
   /** As fast as whoever asked reads it. */
   async #send(pieces: AsyncIterable<string>): Promise<void> {
     const res = this.#res;
-    this.#head(200);
-    try {
-      for await (const piece of pieces) {
-        if (res.destroyed) return;
-        if (!res.write(piece)) await written(res);
-      }
-      res.end();
-    } catch (error) {
-      res.destroy(error as Error);
+    for await (const piece of pieces) {
+      if (res.destroyed) return;
+      if (!res.headersSent) this.#head(200);
+      if (!res.write(piece)) await written(res);
     }
+    res.end();
   }
 
   #head(status: number, type = this.#wantsJson ? 'application/json' : 'text/plain; charset=utf-8'): void {

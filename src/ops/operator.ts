@@ -27,8 +27,11 @@ export interface OperatorEndpoint {
   close(): Promise<void>;
 }
 
-/** How many drains `/reports` remembers. */
+/** How many drains `/reports` remembers, */
 const KEPT_REPORTS = 100;
+
+/** and of each how many reports of connections that were not drained: clients choose how much these say. */
+const KEPT_NOT_DRAINED = 20;
 
 /** How long answers under way may take when the endpoint closes, in ms. */
 const CLOSE_GRACE = 500;
@@ -64,7 +67,8 @@ interface Started {
  * ```
  *
  * It asks for no password: whoever can connect to this machine's loopback can drain. What a browser sends on behalf of
- * another site is refused. It keeps the process alive until it is closed, and answers while the server stops.
+ * another site is refused. It keeps the process alive until it is closed, and answers while the server stops. Each worker
+ * of a `node:cluster` needs a port of its own.
  *
  * @param server a server of `createServer`, or an adopted one
  * @param port default 8400; 0: any free one
@@ -74,7 +78,8 @@ interface Started {
  */
 export async function startOperator(server: Drainable, port = 8400): Promise<OperatorEndpoint> {
   const endpoint = createServer(operatorListener(server));
-  endpoint.listen(port, '127.0.0.1');
+  // Workers of a cluster would share the port, and who asks would meet any of them.
+  endpoint.listen({ port, host: '127.0.0.1', exclusive: true });
   await once(endpoint, 'listening');
   return {
     url: `http://127.0.0.1:${(endpoint.address() as AddressInfo).port}`,
@@ -149,11 +154,11 @@ export function operatorListener(server: Drainable): (req: IncomingMessage, res:
   ): Promise<Answer> {
     const entry: Started = { drain, startedAt: new Date().toISOString() };
     const ended = running.then((result) => {
-      entry.result = result;
+      entry.result = kept(result);
       return result;
     });
     if (query.get('wait') === '0') {
-      // A filter and options that contradict each other are told in the same turn.
+      // What fails at once is told.
       await Promise.race([ended, new Promise(setImmediate)]);
       remember(entry);
       return { status: 202, text: `draining ${drain}; see /reports\n`, json: entry };
@@ -178,7 +183,10 @@ export function operatorListener(server: Drainable): (req: IncomingMessage, res:
     const reply = new Reply(res, wantsJson);
     const refused = refusal(req);
     const answered = refused === undefined ? answer(req, target, reply) : Promise.resolve(problem(403, refused));
-    void answered.catch((error: unknown) => fromError(error)).then((answer) => reply.end(answer));
+    void answered
+      .catch(fromError)
+      .then((answer) => reply.end(answer))
+      .catch((error: unknown) => reply.fail(fromError(error)));
   };
 }
 
@@ -207,12 +215,17 @@ function notAllowed({ method }: IncomingMessage, allow: string): Answer {
 
 /** A filter that can't be parsed and options out of their range are the caller's mistake; anything else is ours. */
 function fromError(error: unknown): Answer {
-  const { code, message } = error as { code?: string; message: string };
+  const { code, message = String(error) } = Object(error) as { code?: string; message?: string };
   if (error instanceof FilterSyntaxError) {
     const { excerpt, position } = error;
     return { status: 400, text: `${message}\n${excerpt}\n`, json: { error: message, position } };
   }
   return problem(code === 'ERR_LASTCALL_OPTION' ? 400 : 500, message);
+}
+
+/** What is remembered of a result; whoever waits for it gets the whole. */
+function kept(result: DrainReport | DrainSummary): DrainReport | DrainSummary {
+  return 'outcome' in result ? result : { ...result, notDrained: result.notDrained.slice(0, KEPT_NOT_DRAINED) };
 }
 
 function resultText(result: DrainReport | DrainSummary): string {

@@ -39,7 +39,7 @@ export function connectionRow(conn: Connection, at: number): string[] {
     conn.active > 0 ? '-' : formatDuration(at - conn.lastActiveAt),
     String(conn.active),
     String(conn.served),
-    printable([...tagsOf(conn)].map(([name, value]) => `${name}=${value}`).join(' ')) || '-',
+    printable([...tagsOf(conn)].map(([name, value]) => `${name}=${String(value)}`).join(' ')) || '-',
   ];
 }
 

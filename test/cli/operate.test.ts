@@ -142,6 +142,32 @@ describe('lastcall list and lastcall drain', function () {
     });
   }
 
+  const progress = { total: 2, draining: 1, outcomes: { drained: 1 }, waiting: 0, gone: 0 };
+  for (const [args, begun, where, code] of [
+    [['drain', 'all'], `${JSON.stringify({ progress })}\n`, 'stderr', 2],
+    [['drain', 'all', '--no-wait'], 'draining\n', 'stdout', 2],
+    [['list'], 'ID  PROTOCOL\n', 'stdout', 1],
+  ] as const) {
+    it(`explains in one line that the answer to ${args.join(' ')} was reset, and ends with ${code}`, async () => {
+      const answers: ServerResponse[] = [];
+      const endpoint = createServer((_req, res) => {
+        answers.push(res);
+        res.write(begun);
+      });
+      endpoint.listen(0, '127.0.0.1');
+      await once(endpoint, 'listening');
+      const port = String((endpoint.address() as AddressInfo).port);
+      const command = lastcall(...args, '--operator', port);
+      await command.says(/\n/, where);
+      answers[0]?.socket?.resetAndDestroy();
+      const ended = await command.ended;
+      endpoint.close();
+      const lines = ended.stderr.replace(/^1 of 2 .*\n/, '');
+      expect(lines).to.match(/^lastcall: the operator endpoint has broken off[^\n]+\n$/);
+      expect(ended.code).to.equal(code);
+    });
+  }
+
   it('survives an endpoint that speaks something else', async () => {
     const port = Number(new URL(serving.url).port);
     const { code, stderr } = await lastcall('list', '--operator', String(port)).ended;

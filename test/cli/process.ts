@@ -54,13 +54,19 @@ export class Running {
     this.#child.kill(signal);
   }
 
-  /** Resolves with the match once stdout matches; rejects if the program ends before. */
-  async says(pattern: RegExp): Promise<RegExpExecArray> {
+  /** Nobody reads any more what it writes. */
+  leave(): void {
+    this.#child.stdout?.destroy();
+    this.#child.stderr?.destroy();
+  }
+
+  /** Resolves with the match once stdout, or stderr, matches; rejects if the program ends before. */
+  async says(pattern: RegExp, where: 'stdout' | 'stderr' = 'stdout'): Promise<RegExpExecArray> {
     for (;;) {
-      const match = pattern.exec(this.stdout);
+      const match = pattern.exec(this[where]);
       if (match !== null) return match;
-      const more = once(this.#child.stdout ?? this.#child, 'data').then(() => true);
-      if (!(await Promise.race([more, this.ended.then(() => false)])) && !pattern.test(this.stdout)) {
+      const more = once(this.#child[where] ?? this.#child, 'data').then(() => true);
+      if (!(await Promise.race([more, this.ended.then(() => false)])) && !pattern.test(this[where])) {
         throw new Error(`ended without saying ${pattern}: ${this.stdout}${this.stderr}`);
       }
     }

@@ -1,8 +1,18 @@
 /** The operator endpoint of a real server: what it shows, what it drains, and whom it refuses. */
 
 import { once } from 'node:events';
-import { Agent, createServer as createHttpServer, get, type IncomingMessage, request } from 'node:http';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  Agent,
+  createServer as createHttpServer,
+  get,
+  type IncomingMessage,
+  request,
+  type ServerResponse,
+} from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import {
   adopt,
@@ -13,6 +23,7 @@ import {
   type Server,
   startOperator,
 } from '../../src/index.js';
+import { endAll, start } from '../cli/process.js';
 import { thrown } from '../server/support.js';
 
 interface Answer {
@@ -28,23 +39,51 @@ async function read(req: ReturnType<typeof request>): Promise<Answer> {
   return { status: res.statusCode, headers: res.headers, body };
 }
 
+/** A cluster of two workers that want the same port; tells what came of each. */
+const CLUSTER = `
+import cluster from 'node:cluster';
+import { once } from 'node:events';
+import { createServer as createTcpServer } from 'node:net';
+import { createServer, startOperator } from '${new URL('../../src/index.ts', import.meta.url).href}';
+
+if (cluster.isPrimary) {
+  const free = createTcpServer().listen(0, '127.0.0.1');
+  await once(free, 'listening');
+  const PORT = free.address().port;
+  await once(free.close(), 'close');
+  for (let i = 0; i < 2; i++) {
+    const [came] = await once(cluster.fork({ PORT }), 'message');
+    console.log(came);
+  }
+  process.exit();
+}
+startOperator(createServer({ cleartext: true }), Number(process.env.PORT)).then(
+  () => process.send('listens'),
+  ({ code }) => process.send(code),
+);
+`;
+
 describe('the operator endpoint', () => {
   let server: Server;
   let operator: OperatorEndpoint;
   /** Their connections are kept alive. */
   let agent: Agent;
   let others: Agent[];
+  /** Answers to /hang, for a test to end. */
+  let hanging: ServerResponse[];
 
   beforeEach(async () => {
     server = createServer({ cleartext: true }, (req, res) => {
       connectionOf(req)?.tags.set('tenant', 'acme');
-      if (req.url !== '/hang') res.end('served');
+      if (req.url?.startsWith('/hang')) hanging.push(res);
+      else res.end('served');
     });
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     operator = await startOperator(server, 0);
     agent = new Agent({ keepAlive: true });
     others = [];
+    hanging = [];
   });
 
   afterEach(async () => {
@@ -52,6 +91,7 @@ describe('the operator endpoint', () => {
     server.closeAllConnections();
     await server.shutdown();
     await operator.close();
+    await endAll();
   });
 
   const ask = (path: string, method = 'GET', headers: Record<string, string> = {}): Promise<Answer> => {
@@ -75,11 +115,27 @@ describe('the operator endpoint', () => {
     return open(another);
   };
 
+  /** Has a request in flight, on a connection of its own. */
+  const hang = async (path = '/hang'): Promise<void> => {
+    const { port } = server.address() as AddressInfo;
+    get({ port, host: '127.0.0.1', agent: false, path }).on('error', () => {});
+    await once(server, 'request');
+  };
+
   it('rejects by code when it cannot listen', async () => {
     const taken = Number(new URL(operator.url).port);
     expect(await thrown(() => startOperator(server, taken))).to.include({ code: 'EADDRINUSE' });
     expect(await thrown(() => startOperator(server, 65_536))).to.include({ code: 'ERR_SOCKET_BAD_PORT' });
   });
+
+  it('shares its port with no other worker of a cluster', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'lastcall-'));
+    const program = join(folder, 'cluster.mjs');
+    writeFileSync(program, CLUSTER);
+    const { stdout, stderr } = await start(process.execPath, ['--import', 'tsx', program]).ended;
+    rmSync(folder, { recursive: true });
+    expect(stdout, stderr).to.equal('listens\nEADDRINUSE\n');
+  }).timeout(20_000);
 
   it('is there for an adopted server, too, and gone when it is closed', async () => {
     const adopted: Drainable = adopt(createHttpServer());
@@ -141,6 +197,30 @@ describe('the operator endpoint', () => {
     });
   }
 
+  it('shows tags that are no strings', async () => {
+    const id = await open();
+    const tags = server.connections.get(id)?.tags as Map<string, unknown>;
+    tags.set('tenant', 42n).set('shard', 7);
+    for (const path of [`/connections/${id}`, '/connections']) {
+      expect((await ask(path)).body).to.match(/ tenant=42 shard=7\n$/);
+      expect(JSON.parse((await ask(`${path}?json`)).body))
+        .to.have.nested.property(path === '/connections' ? 'connections[0].tags' : 'tags')
+        .that.deep.equals({ tenant: '42', shard: '7' });
+    }
+  });
+
+  it('answers 500 when an answer cannot be made, or ends in the middle of it', async () => {
+    const id = await open();
+    const tags = server.connections.get(id)?.tags as Map<string, unknown>;
+    tags.set('tenant', Object.create(null));
+    expect(await ask('/connections')).to.include({ status: 500 });
+    expect(await thrown(() => ask('/connections?json'))).to.include({ code: 'ECONNRESET' });
+    const odd = { ready: true, limits: { malformed: 1n } } as unknown as Drainable;
+    const endpoint = await startOperator(odd, 0);
+    expect((await fetch(`${endpoint.url}/limits?json`)).status).to.equal(500);
+    await endpoint.close();
+  });
+
   it('drains one connection and answers with its report', async () => {
     const id = await open();
     const { status, body } = await ask(`/connections/${id}/drain?idleWait=0`, 'POST');
@@ -163,17 +243,26 @@ describe('the operator endpoint', () => {
 
   it('drains all connections and answers with a summary', async () => {
     await open();
-    const hanging = get({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', agent, path: '/hang' });
-    hanging.on('error', () => {});
-    await once(server, 'request');
+    await hang();
     const { body } = await ask('/drain?filter=all&json&idleWait=0&timeout=50ms', 'POST');
     expect(JSON.parse(body))
-      .to.include({ aborted: 1 })
+      .to.include({ connections: 2, aborted: 1 })
       .and.to.have.nested.property('notDrained[0].cut[0].path', '/hang');
     const { body: text } = await ask('/reports');
     expect(text)
-      .to.match(/0 of 1 connection drained, 1 forced/)
+      .to.match(/1 of 2 connections drained, 1 forced/)
       .and.match(/cut: GET \/hang, \d+ ms old/);
+  });
+
+  it('remembers a part of what clients can make as long as they like', async () => {
+    for (let i = 0; i < 21; i++) await hang(`/hang?${'x'.repeat(5_000)}`);
+    const { body } = await ask('/drain?filter=all&json&idleWait=0&timeout=50ms', 'POST');
+    const { aborted, notDrained } = JSON.parse(body);
+    expect(aborted).to.equal(21);
+    expect(notDrained).to.have.length(21);
+    expect(notDrained[0].cut[0].path).to.equal(`/hang?${'x'.repeat(194)}…`);
+    const [{ result }] = JSON.parse((await ask('/reports?json')).body).drains;
+    expect(result).to.deep.equal({ ...JSON.parse(body), notDrained: notDrained.slice(0, 20) });
   });
 
   const wrong: [path: string, method: string, status: number, message: RegExp][] = [
@@ -308,6 +397,26 @@ describe('the operator endpoint', () => {
       expect(lines.at(-1)).to.match(/^4 of 4 connections drained, in |"connections":4/);
     }).timeout(10_000);
   }
+
+  it('tells with ?progress every change within a second, and nothing twice', async () => {
+    await hang();
+    await hang();
+    const req = request(`${operator.url}/drain?filter=all&progress`, { method: 'POST', agent: false }).end();
+    const [res] = (await once(req, 'response')) as [IncomingMessage];
+    const lines: string[] = [];
+    for await (const line of res.setEncoding('utf8')) {
+      lines.push(line);
+      // The first at once, so that the change comes within a second after a line; then long enough for a second line.
+      if (lines.length === 2) await new Promise((resolve) => setTimeout(resolve, 1_200));
+      hanging.shift()?.end();
+    }
+    expect(lines.slice(0, 2)).to.deep.equal([
+      '0 of 2 connections done, 2 draining, 0 waiting\n',
+      '1 of 2 connections done, 1 draining, 0 waiting\n',
+    ]);
+    expect(lines[2]).to.match(/^2 of 2 connections drained, in /);
+    expect(lines).to.have.length(3);
+  }).timeout(10_000);
 
   it('begins no more drains when whoever waits for them leaves', async () => {
     for (let i = 0; i < 3; i++) await openAnother();
