@@ -25,8 +25,8 @@ export interface WaveOptions {
   onProgress?: (progress: DrainProgress) => void;
   /**
    * Also connections that begin to match while the drains go on, if they were accepted after it began (default false).
-   * It ends when `spread` is over and the connections that were there at the beginning have been drained. Those that
-   * follow come after the first ones, `spread / total` apart; once `spread` is over they wait half as long.
+   * It ends when `spread` is over and the connections that were there at the beginning have been drained, or are gone.
+   * Those that follow come after the first ones, `spread / total` apart; once `spread` is over they wait half as long.
    */
   follow?: boolean;
 }
@@ -41,7 +41,7 @@ export interface DrainProgress {
   readonly draining: number;
   /** Drains that are over, by outcome. */
   readonly outcomes: Readonly<Record<DrainOutcome, number>>;
-  /** Connections whose drain hasn't begun. */
+  /** Live connections whose drain hasn't begun. */
   readonly waiting: number;
   /** Connections that closed by themselves before their turn. */
   readonly gone: number;
@@ -59,7 +59,7 @@ export interface WaveSettings {
 /** What came of it. */
 export interface WaveResult {
   readonly reports: readonly DrainReport[];
-  /** Connections that were left alone because the signal came first. */
+  /** Live connections that were left alone because the signal came first. */
   readonly left: number;
   /** Connections that closed by themselves before their turn. */
   readonly gone: number;
@@ -97,6 +97,9 @@ export interface WaveMember {
 /** How waves learn of connections that follow: it gives those that match and were not given before. */
 export type Newcomers<Member> = () => Iterable<Member>;
 
+/** How waves learn that a member has closed: they are told of every connection that does, until they unsubscribe. */
+export type Closes<Member> = (closed: (member: Member) => void) => () => void;
+
 /** How many drains may begin in one turn of the event loop, */
 const TURN_LIMIT = 64;
 
@@ -120,6 +123,7 @@ const FOLLOW_INTERVAL = 100;
  *
  * @param begin begins the drain of one; a rejection ends the waves
  * @param newcomers asked while the drains go on, if the settings say `follow`
+ * @param closes without it, a member that has closed by itself is noticed when its turn comes
  * @param random numbers from 0 up to 1, for the jitter
  */
 export function drainInWaves<Member extends WaveMember>(
@@ -127,10 +131,11 @@ export function drainInWaves<Member extends WaveMember>(
   begin: (member: Member) => Promise<DrainReport>,
   settings: WaveSettings,
   newcomers?: Newcomers<Member>,
+  closes?: Closes<Member>,
   random: () => number = Math.random,
 ): Promise<WaveResult> {
   const waves = new Waves(members, begin, settings, settings.follow ? newcomers : undefined, random);
-  waves.start();
+  waves.start(closes);
   return waves.done;
 }
 
@@ -146,7 +151,9 @@ type State = 'going' | 'stopped' | 'over';
 
 class Waves<Member extends WaveMember> {
   readonly done: Promise<WaveResult>;
-  readonly #members: Member[];
+  readonly #members: Member[] = [];
+  /** Those whose turn hasn't come, live as far as is known, and the place of each. */
+  readonly #waiting = new Map<Member, number>();
   readonly #begin: (member: Member) => Promise<DrainReport>;
   readonly #settings: WaveSettings;
   readonly #newcomers: Newcomers<Member> | undefined;
@@ -161,8 +168,8 @@ class Waves<Member extends WaveMember> {
   readonly #reports: DrainReport[] = [];
   readonly #outcomes: Record<DrainOutcome, number> = { drained: 0, lossy: 0, forced: 0, peer: 0 };
   #state: State = 'going';
-  /** Members whose turn has come, whatever became of them. */
-  #taken = 0;
+  /** The place of the first that waits: those before it have had their turn, or are gone. */
+  #place = 0;
   #draining = 0;
   #gone = 0;
   /** Of the initial ones: those that are over. */
@@ -175,6 +182,7 @@ class Waves<Member extends WaveMember> {
   #pacedFrom = -Infinity;
   #soon: NodeJS.Immediate | undefined;
   #telling: NodeJS.Immediate | undefined;
+  #unsubscribe: () => void = () => {};
 
   constructor(
     members: readonly Member[],
@@ -187,7 +195,7 @@ class Waves<Member extends WaveMember> {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    this.#members = [...members];
+    for (const member of members) this.#enter(member);
     this.#begin = begin;
     this.#settings = settings;
     this.#newcomers = newcomers;
@@ -196,8 +204,9 @@ class Waves<Member extends WaveMember> {
     this.#due = this.#dueAt(0);
   }
 
-  start(): void {
+  start(closes: Closes<Member> | undefined): void {
     const { signal } = this.#settings;
+    if (closes !== undefined) this.#unsubscribe = closes(this.#onClosed);
     if (signal?.aborted === true) this.#state = 'stopped';
     signal?.addEventListener('abort', this.#onAbort, { once: true });
     if (this.#following) this.#look.set(now() + FOLLOW_INTERVAL);
@@ -233,7 +242,7 @@ class Waves<Member extends WaveMember> {
   #ready(at: number): boolean {
     return (
       this.#state === 'going' &&
-      this.#taken < this.#members.length &&
+      this.#waiting.size > 0 &&
       this.#draining < this.#settings.concurrency &&
       this.#due <= at &&
       this.#paced <= at
@@ -242,20 +251,34 @@ class Waves<Member extends WaveMember> {
 
   /** When the pace lets the next member's drain begin. */
   get #paced(): number {
-    return this.#pacedFrom + this.#interval(this.#taken) / CATCH_UP;
+    return this.#pacedFrom + this.#interval(this.#place) / CATCH_UP;
+  }
+
+  #enter(member: Member): void {
+    this.#waiting.set(member, this.#members.length);
+    this.#members.push(member);
+  }
+
+  /** Goes on to the next that waits. Those that are gone leave their moments empty: the others keep theirs. */
+  #advance(): void {
+    let member = this.#members[this.#place];
+    while (member !== undefined && !this.#waiting.has(member)) member = this.#members[++this.#place];
+    this.#due = this.#dueAt(this.#place);
+    this.#next.clear();
   }
 
   /** Takes the next member; `false` when it closed before its turn. */
   #take(at: number): boolean {
-    const index = this.#taken++;
-    this.#tookAt = at;
-    this.#due = this.#dueAt(this.#taken);
+    const index = this.#place;
     const member = this.#members[index];
-    if (member === undefined || member.state === 'closed') {
-      this.#gone++;
-      if (index < this.#initial) this.#initialOver++;
+    if (member === undefined) return false;
+    if (member.state === 'closed') {
+      this.#lose(member);
       return false;
     }
+    this.#waiting.delete(member);
+    this.#tookAt = at;
+    this.#advance();
     this.#draining++;
     this.#pacedFrom = Math.max(this.#pacedFrom + this.#interval(index) / CATCH_UP, at - TIMER_SLACK);
     this.#begin(member).then((report) => {
@@ -269,10 +292,27 @@ class Waves<Member extends WaveMember> {
     return true;
   }
 
+  readonly #onClosed = (member: Member): void => {
+    if (!this.#lose(member)) return;
+    this.#schedule();
+    this.#changed();
+  };
+
+  /** A member has closed; `false` when it wasn't waiting for its turn. */
+  #lose(member: Member): boolean {
+    const index = this.#waiting.get(member);
+    if (index === undefined) return false;
+    this.#waiting.delete(member);
+    this.#gone++;
+    if (index < this.#initial) this.#initialOver++;
+    if (index === this.#place) this.#advance();
+    return true;
+  }
+
   /** The next turn, or the end. */
   #schedule(): void {
     if (this.#state === 'over') return;
-    if (this.#state === 'stopped' || this.#taken === this.#members.length) {
+    if (this.#state === 'stopped' || this.#waiting.size === 0) {
       if (this.#draining === 0 && !this.#following) this.#finish();
       return;
     }
@@ -305,11 +345,9 @@ class Waves<Member extends WaveMember> {
   }
 
   #add(members: Iterable<Member>): void {
-    for (const member of members) this.#members.push(member);
-    if (this.#taken < this.#initial) return;
+    for (const member of members) this.#enter(member);
     // More of them come closer together.
-    this.#due = this.#dueAt(this.#taken);
-    this.#next.clear();
+    if (this.#place >= this.#initial) this.#advance();
   }
 
   readonly #onAbort = (): void => {
@@ -336,15 +374,18 @@ class Waves<Member extends WaveMember> {
     this.#state = 'over';
     this.#clear();
     clearImmediate(this.#telling);
+    this.#unsubscribe();
     this.#settings.signal?.removeEventListener('abort', this.#onAbort);
   }
 
   #finish(): void {
+    // Nobody told of these, or not yet.
+    for (const member of this.#waiting.keys()) if (member.state === 'closed') this.#lose(member);
     this.#end();
     this.#tell();
     this.#resolve({
       reports: this.#reports,
-      left: this.#members.length - this.#taken,
+      left: this.#waiting.size,
       gone: this.#gone,
       duration: now() - this.#startedAt,
     });
@@ -366,7 +407,7 @@ class Waves<Member extends WaveMember> {
         total: this.#members.length,
         draining: this.#draining,
         outcomes: { ...this.#outcomes },
-        waiting: this.#members.length - this.#taken,
+        waiting: this.#waiting.size,
         gone: this.#gone,
       });
     } catch (error) {

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
-import type { Connection, ConnectionFilter } from '../../src/index.js';
-import { Servers, silentClient, thrown } from '../server/support.js';
+import type { Connection } from '../../src/index.js';
+import { Servers, silentClient } from '../server/support.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
 
@@ -18,7 +18,7 @@ describe('Registry', () => {
     await h2.fetch();
     const silent = await silentClient(port);
     while (opened.length < 3) await new Promise((resolve) => setImmediate(resolve));
-    return { connections: server.connections, opened, leave: [h1, h2, silent] };
+    return { server, connections: server.connections, opened, leave: [h1, h2, silent] };
   };
 
   it('has every live connection, oldest first', async () => {
@@ -87,11 +87,44 @@ describe('Registry', () => {
   ];
   for (const [what, filter] of TYPOS) {
     it(`selects and drains nothing for ${what}, but throws`, async () => {
-      const { connections } = await withThree();
-      const error = await thrown(() => connections.select(filter as ConnectionFilter));
-      expect(error).to.be.instanceOf(TypeError);
-      expect(error.code).to.equal('ERR_LASTCALL_OPTION');
+      const { server, connections } = await withThree();
+      for (const use of [() => connections.select(filter as never), () => server.drain(filter as never)]) {
+        expect(use).to.throw(TypeError).with.property('code', 'ERR_LASTCALL_OPTION');
+      }
       for (const connection of connections) expect(connection.drainSignal.aborted).to.equal(false);
     });
   }
+
+  it('throws when a sample is to be followed, as for any wrong option', async () => {
+    const { server } = await servers.start('cleartext');
+    expect(() => server.drain({ sample: { count: 1 } }, { follow: true }))
+      .to.throw(TypeError, 'drain.follow')
+      .with.property('code', 'ERR_LASTCALL_OPTION');
+  });
+
+  it('has drained everybody when those that waited for their turn have left', async () => {
+    const { server, leave } = await withThree();
+    const drained = server.drain('all', { spread: 3_600_000 });
+    for (const client of leave) client.destroy();
+    const { gone, connections, left } = await drained;
+    expect([gone + connections, left]).to.deep.equal([3, 0]);
+  });
+
+  it('is in the middle of many drains without a warning', async () => {
+    const { server } = await servers.start('cleartext');
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error): number => warnings.push(warning);
+    process.on('warning', onWarning);
+    const stop = new AbortController();
+    const options = { spread: 60_000, follow: true };
+    // A signal each: Node warns of its own listeners.
+    const drains = Array.from({ length: 12 }, () =>
+      server.drain('all', { ...options, signal: AbortSignal.any([stop.signal]) }),
+    );
+    await new Promise((resolve) => setImmediate(resolve));
+    stop.abort();
+    await Promise.all(drains);
+    process.off('warning', onWarning);
+    expect(warnings).to.deep.equal([]);
+  });
 });

@@ -48,7 +48,11 @@ class Drains {
       return { ...REPORT, id: member.index };
     };
     const startedAt = now();
-    drainInWaves(members, begin, waveSettings(options), () => this.newcomers.splice(0)).then(
+    const closes = (closed: (member: Member) => void): (() => void) => {
+      this.watchers.add(closed);
+      return () => void this.watchers.delete(closed);
+    };
+    drainInWaves(members, begin, waveSettings(options), () => this.newcomers.splice(0), closes).then(
       (result) => {
         this.result = result;
       },
@@ -59,6 +63,15 @@ class Drains {
   }
 
   readonly newcomers: Member[] = [];
+  readonly watchers = new Set<(member: Member) => void>();
+
+  /** They close by themselves. */
+  close(members: readonly Member[]): void {
+    for (const member of members) {
+      member.state = 'closed';
+      for (const closed of this.watchers) closed(member);
+    }
+  }
 
   get times(): number[] {
     return this.begun.map(({ at }) => at);
@@ -215,6 +228,85 @@ describe('draining in waves', () => {
     expect(drains.result).to.include({ gone: 3, left: 0 });
   });
 
+  it('is over as soon as the last of those that wait has closed by itself', async () => {
+    const members = membersOf(100);
+    const drains = new Drains(clock, members, { spread: 3_600_000 }, () => 50);
+    await clock.advance(60_000);
+    const begun = drains.begun.length;
+    drains.close(members.slice(begun, 99));
+    await clock.turn();
+    expect(drains.result).to.equal(undefined);
+    drains.close(members.slice(99));
+    await clock.turn();
+    expect(drains.result).to.deep.include({ gone: 100 - begun, left: 0, duration: 60_000 });
+    expect(drains.result?.reports).to.have.length(begun);
+    expect([clock.pending, drains.watchers.size]).to.deep.equal([0, 0]);
+  });
+
+  it('waits for the drains under way when all that wait have closed by themselves', async () => {
+    const members = membersOf(3);
+    const drains = new Drains(clock, members, { spread: 3_600_000, concurrency: 1 }, () => 5_000_000);
+    await clock.advance(4_000_000);
+    drains.close(members.slice(1));
+    await clock.turn();
+    expect(drains.result).to.equal(undefined);
+    await clock.advance(5_000_000);
+    expect(drains.result).to.include({ gone: 2, left: 0 });
+  });
+
+  it('begins the others when it would have without those that closed by themselves', async () => {
+    const members = membersOf(100);
+    const drains = new Drains(clock, members, { spread: 10_000 }, () => 50);
+    await clock.advance(60);
+    drains.close(members.filter(({ index }) => index % 10 > 0));
+    await clock.advance(10_000);
+    expect(drains.begun.map(({ index }) => index)).to.deep.equal([0, 10, 20, 30, 40, 50, 60, 70, 80, 90]);
+    for (const { index, at } of drains.begun) expect(at - index * 100).to.be.within(0, 52);
+    expect(drains.result).to.include({ gone: 90, left: 0 });
+  });
+
+  it('tells at once of those that close by themselves', async () => {
+    const told: DrainProgress[] = [];
+    const members = membersOf(10);
+    const onProgress = (progress: DrainProgress): number => told.push(progress);
+    const drains = new Drains(clock, members, { spread: 10_000, concurrency: 1, onProgress }, () => 60_000);
+    await clock.advance(1_000);
+    drains.close(members.slice(4, 7));
+    await clock.turn();
+    expect(told.at(-1)).to.deep.include({ total: 10, draining: 1, waiting: 6, gone: 3 });
+  });
+
+  for (const tells of [true, false]) {
+    it(`has left alone only what is live at the end, told of ${tells ? 'the others' : 'nobody'}`, async () => {
+      const stop = new AbortController();
+      const members = membersOf(10);
+      const drains = new Drains(clock, members, { spread: 10_000, signal: stop.signal }, () => 5_000);
+      await clock.advance(3_900);
+      stop.abort();
+      if (!tells) drains.watchers.clear();
+      drains.close(members.slice(7));
+      await clock.advance(5_000);
+      expect(drains.begun).to.have.length(4);
+      expect(drains.result).to.include({ gone: 3, left: 3 });
+    });
+  }
+
+  it('looks at none of the others when one of 20,000 closes', async () => {
+    let looks = 0;
+    const look = (): ConnectionState => {
+      looks++;
+      return 'open';
+    };
+    const members = membersOf(20_000);
+    for (const member of members) Object.defineProperty(member, 'state', { get: look, set: () => {} });
+    const drains = new Drains(clock, members, { spread: 3_600_000 }, () => 50);
+    await clock.turn();
+    drains.close(members);
+    await clock.turn();
+    expect(drains.result).to.not.equal(undefined);
+    expect(looks).to.be.at.most(1);
+  });
+
   it('of no connection at all resolves at once', async () => {
     const drains = start(0, { spread: 10_000, concurrency: 3 });
     await clock.turn();
@@ -338,6 +430,34 @@ describe('draining in waves', () => {
       expect(drains.begun.length).to.be.at.least(1);
       await clock.advance(2_000);
       expect(drains.result?.reports).to.have.length(2);
+    });
+
+    it('true: those that follow do not wait for the moments of those that are gone', async () => {
+      const members = membersOf(100);
+      const drains = new Drains(clock, members, { spread: 100_000, follow: true }, () => 50);
+      await clock.advance(10_000);
+      const begun = drains.begun.length;
+      const followers = membersOf(3);
+      drains.close(members.slice(begun));
+      drains.newcomers.push(...followers);
+      const followed = (): number[] => drains.begun.slice(begun).map(({ index }) => index);
+      await clock.advance(900);
+      expect(followed()).to.deep.equal([0]);
+      drains.close(followers.slice(1, 2));
+      await clock.advance(900);
+      expect(followed()).to.deep.equal([0, 2]);
+    });
+
+    it('true: goes on until the spread is over when all that were there are gone', async () => {
+      const members = membersOf(10);
+      const drains = new Drains(clock, members, { spread: 10_000, follow: true }, () => 50);
+      await clock.turn();
+      drains.close(members);
+      await clock.advance(9_900);
+      expect(drains.result).to.equal(undefined);
+      await clock.advance(200);
+      expect(drains.result?.duration).to.be.within(10_000, 10_100);
+      expect([clock.pending, drains.watchers.size]).to.deep.equal([0, 0]);
     });
 
     it('true: stops on the signal', async () => {
