@@ -28,6 +28,9 @@ const LARGE_ANSWERS = tests('test/server/large-answers.test.ts');
 const SURFACE = tests('test/server/surface.test.ts');
 const HANDLERS = tests('test/server/handlers.test.ts');
 const H2_RESPONSE = tests('test/h2-connection/response.test.ts');
+const STOPPING = tests('test/server/shutdown.test.ts');
+const TLS = tests('test/server/tls.test.ts');
+const OPERATOR = tests('test/ops/operator.test.ts');
 const CONTRACT = tests('test/contract/h1.test.ts', 'test/contract/h2.test.ts');
 
 const SHUTDOWN = 'src/core/shutdown.ts';
@@ -598,6 +601,85 @@ const MUTANTS = [
     'if (!req._dumped) return;',
     'return;',
     H2_RESPONSE,
+  ],
+  [
+    'a server that is full makes no room for those that it refuses',
+    'src/server.ts',
+    "this.on('drop', () => this.#makeRoom());",
+    '',
+    tests('test/server/overload.test.ts'),
+  ],
+  [
+    'making room loses the first request behind a handshake',
+    'src/stop.ts',
+    'if (idleWait >= FIRST_REQUEST_WAIT || !isNew(connection))',
+    'if (connection !== undefined)',
+    tests('test/server/overload.test.ts'),
+  ],
+  [
+    'a server that listens anew still drains whoever comes',
+    'src/stop.ts',
+    ".then(() => void this.#connections.off('open', onOpen))",
+    '',
+    STOPPING,
+  ],
+  [
+    'a server that listens anew is stopping for ever',
+    'src/server.ts',
+    ".prependListener('listening', closed)",
+    '',
+    STOPPING,
+  ],
+  ['a delay stays on its signal', 'src/stop.ts', 'this.#delayOver.abort();', '', STOPPING],
+  [
+    'an option that is undefined takes the place of a default',
+    'src/core/options.ts',
+    'given !== undefined)',
+    'given !== null)',
+    [...STOPPING, ...tests('test/ops/signals.test.ts')],
+  ],
+  [
+    'the certificate before the last one comes back',
+    'src/server.ts',
+    'this.#settings.tls = renewed;',
+    'this.#settings.tls = { ...this.#settings.tls, ...renewed };',
+    TLS,
+  ],
+  ['the first ticket keys come back', 'src/server.ts', '{ ...renewed, ticketKeys: keys }', 'renewed', TLS],
+  [
+    'a listener that throws keeps a connection from going its way',
+    'src/core/rethrow.ts',
+    'rethrow(error);\n    return true;',
+    'throw error;',
+    tests('test/server/throwing-listeners.test.ts'),
+  ],
+  [
+    'a connection that has gone is waited for until its turn',
+    'src/core/waves.ts',
+    'if (!this.#lose(member)) return;',
+    'return;',
+    tests('test/core/waves.test.ts'),
+  ],
+  [
+    'what a closed connection counted is forgotten',
+    'src/core/registry.ts',
+    'addTo(this.#ended, connection.counts);',
+    '',
+    tests('test/server/request-counts.test.ts'),
+  ],
+  [
+    'the workers of a cluster share one operator endpoint',
+    'src/ops/operator.ts',
+    'exclusive: true',
+    'exclusive: false',
+    OPERATOR,
+  ],
+  [
+    'the operator is told how far it was first, and nothing later',
+    'src/ops/operator-reply.ts',
+    'this.#untold = progress;',
+    'this.#untold ??= this.#telling === undefined ? progress : undefined;',
+    OPERATOR,
   ],
   ['h1: idleWait is ignored', 'src/h1/idle.ts', 'idleWait === undefined ? held :', 'idleWait !== 0 ? held :', H1_TESTS],
 ];

@@ -6,6 +6,7 @@ import type { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from 'node:tls';
 import { claimSocket, connectionOfSocket, type LiveConnection, type Protocol } from './core/connection.js';
+import { emitApart } from './core/rethrow.js';
 import { Alarm, now } from './core/timing.js';
 import { Share } from './core/turns.js';
 import type { Forwarding } from './forward.js';
@@ -54,7 +55,7 @@ export class Handshakes {
       failed: (error, late) => {
         if (late) connection.limited('handshakeTimeout');
         else if (reading.received > 0) connection.limited('handshakeErrors');
-        if (reading.received > 0) this.#events.emit('proxyError', error, raw);
+        if (reading.received > 0) emitApart(this.#events, 'proxyError', error, raw);
         connection.reset();
       },
     });
@@ -88,7 +89,7 @@ export class Handshakes {
         return;
       }
       connection.secured(socket);
-      events.emit('secureConnection', socket);
+      emitApart(events, 'secureConnection', socket);
       if (!socket.destroyed) this.#begin(connection, socket, socket.alpnProtocol === 'h2' ? 'h2' : 'http/1.1');
     });
     // Node only tells; without this a stalled or failed handshake would keep its descriptor.
@@ -98,7 +99,10 @@ export class Handshakes {
       // OpenSSL's failure has taken the socket's addresses; its connection still knows them.
       if (connection !== undefined) claimSocket(socket, connection);
       // A balancer's TCP probe connects and leaves without a byte: no error.
-      if (raw?.bytesRead !== 0) events.emit('tlsClientError', error, socket);
+      if (raw?.bytesRead !== 0) {
+        emitApart(events, 'tlsClientError', error, socket);
+        emitApart(events, 'clientError', error, socket);
+      }
       if (error.code === 'ERR_TLS_HANDSHAKE_TIMEOUT') connection?.limited('handshakeTimeout');
       else if (raw !== undefined && raw.bytesRead > 0) connection?.limited('handshakeErrors');
       socket.destroy();

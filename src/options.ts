@@ -5,7 +5,7 @@ import { constants } from 'node:crypto';
 import type { ServerOpts as NetServerOpts } from 'node:net';
 import type { SecureContextOptions, TlsOptions } from 'node:tls';
 import { type KeepAliveOptions, type KeepAliveSettings, keepAliveSettings } from './core/keep-alive.js';
-import { duration, ERR_OPTION, flag, integer, optionsObject } from './core/options.js';
+import { duration, ERR_OPTION, flag, givenOptions, integer, optionsObject } from './core/options.js';
 import { type RecycleOptions, type RecycleSettings, recycleSettings } from './core/recycle.js';
 import { type DrainOptions, type DrainSettings, drainSettings } from './core/shutdown.js';
 import { type H1Options, type H1Settings, h1Settings } from './h1/options.js';
@@ -166,8 +166,8 @@ function tlsOptions(options: ServerOptions): TlsOptions {
  * @param name how the errors call the options
  * @throws {TypeError} ERR_LASTCALL_OPTION for an option that is unknown, or that a running server can't change
  */
-export function renewedContext(before: TlsOptions, options: SecureContextOptions, name: string): SecureContextOptions {
-  const given = optionsObject(name, options, CONTEXT_OPTIONS) as SecureContextOptions;
+export function renewedContext(before: TlsOptions, options: SecureContextOptions, name: string): TlsOptions {
+  const given = givenOptions(name, options, CONTEXT_OPTIONS) as SecureContextOptions;
   const kept: TlsOptions = { ...before };
   if (CERTIFICATE_OPTIONS.some((name) => given[name] !== undefined)) {
     for (const name of CERTIFICATE_OPTIONS) delete kept[name];

@@ -9,6 +9,7 @@ import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node
 import type { Duplex } from 'node:stream';
 import type { LiveConnection } from './core/connection.js';
 import { REQUEST_RESOURCE, type RequestEvent, type RequestHost, type StreamHost } from './core/host.js';
+import { emitApart } from './core/rethrow.js';
 import { beginHandling, endHandling } from './core/self-wait.js';
 import { forgetHead, isSilenced } from './http-internals.js';
 
@@ -121,7 +122,7 @@ export class Application implements RequestHost {
   }
 
   #report(error: unknown, req: IncomingMessage, res?: ServerResponse): void {
-    if (!this.#server.emit('handlerError', error, req, res)) {
+    if (!emitApart(this.#server, 'handlerError', error, req, res)) {
       console.error(`lastcall: the handler of ${req.method} ${req.url} failed:`, error);
     }
   }

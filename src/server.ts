@@ -18,7 +18,8 @@ import { duration, integer, optionsObject } from './core/options.js';
 import { Recycler } from './core/recycle.js';
 import { Registry } from './core/registry.js';
 import type { DrainSummary } from './core/report.js';
-import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drain, drainSettings } from './core/shutdown.js';
+import { emitApart } from './core/rethrow.js';
+import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drainSettings } from './core/shutdown.js';
 import { WAVE_OPTIONS, type WaveOptions, type WaveSettings, waveSettings } from './core/waves.js';
 import { Forwarding } from './forward.js';
 import { type H1Context, h1ConnectionOf } from './h1/connection.js';
@@ -33,7 +34,7 @@ import {
   tlsMaterialError,
 } from './options.js';
 import { Application, EmittedByHttp } from './requests.js';
-import { drainIdle, type ShutdownOptions, Stop, shutdownSettings } from './stop.js';
+import { drainIdle, drainOf, type ShutdownOptions, Stop, shutdownSettings } from './stop.js';
 import { keepTicksCheap } from './tick-shape.js';
 
 keepTicksCheap();
@@ -42,7 +43,7 @@ keepTicksCheap();
 const CLOSE_IDLE_WAIT = 1_000;
 
 /** Whoever was trusted before these changed must not come back by resuming a session. */
-const TRUST_OPTIONS = ['ca', 'crl'];
+const TRUST_OPTIONS = ['ca', 'crl'] as const;
 
 /** Bytes of a server's session ticket keys, as Node has it. */
 const TICKET_KEYS = 48;
@@ -77,14 +78,14 @@ export class Server extends NetServer {
   readonly #forwarding = new Forwarding(this);
   readonly #recycler: Recycler<LiveConnection> | undefined;
   /** Drained at once: they have had the time that their clients were promised. */
-  readonly #crowd = new Crowd((connection) => drain(connection, { ...this.#settings.recycling, idleWait: 0 }));
+  readonly #crowd = new Crowd((connection) => drainOf(connection, { ...this.#settings.recycling, idleWait: 0 }));
   /** The shutdown under way. */
   #stop: Stop | undefined;
 
   constructor(settings: ServerSettings) {
     super({ allowHalfOpen: false, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
     this.#settings = settings;
-    this.#recycler = settings.recycle && new Recycler<LiveConnection>(settings.recycle, drain);
+    this.#recycler = settings.recycle && new Recycler<LiveConnection>(settings.recycle, drainOf);
     this.#application = new Application(this);
     this.#http = createH1Server(settings.h1);
     this.#h1 = {
@@ -100,6 +101,8 @@ export class Server extends NetServer {
     );
     this.#receiveFromHttp();
     this.on('connection', (socket: Socket) => this.#accept(socket));
+    // Those that filled it may not have been idle for long enough then.
+    this.on('drop', () => this.#makeRoom());
   }
 
   // ── what http.Server and https.Server have ──────────────────────────────────────────────────────────────────────
@@ -176,7 +179,8 @@ export class Server extends NetServer {
   }
 
   /**
-   * New certificates for new connections; live ones keep theirs. TLS options that aren't given stay as they were.
+   * New certificates for new connections; live ones keep theirs. Session tickets stay valid, unless `ca`, `crl` or
+   * `ticketKeys` are given. Other TLS options that aren't given stay as they were.
    *
    * @param options those of `tls.createSecureContext`; what else `createServer` was given can't be changed
    * @throws {TypeError} ERR_LASTCALL_OPTION when an option is none of those, or the key or the certificate can't be used;
@@ -188,12 +192,15 @@ export class Server extends NetServer {
 
   #renewContext(name: string, tls: TlsServer, options: SecureContextOptions): void {
     const renewed = renewedContext(this.#settings.tls ?? {}, options, name);
+    // Node makes new ones for each context, or takes those that the first context was given.
+    const isTrustNew = TRUST_OPTIONS.some((option) => options[option] !== undefined);
+    const keys = options.ticketKeys ?? (isTrustNew ? randomBytes(TICKET_KEYS) : tls.getTicketKeys());
     try {
-      tls.setSecureContext(renewed);
+      tls.setSecureContext({ ...renewed, ticketKeys: keys });
     } catch (error) {
       throw tlsMaterialError(error);
     }
-    this.#settings.tls = { ...this.#settings.tls, ...renewed };
+    this.#settings.tls = renewed;
   }
 
   addContext(hostname: string, context: SecureContextOptions): void {
@@ -238,10 +245,7 @@ export class Server extends NetServer {
       options,
       WAVE_OPTIONS.filter((name) => name !== 'follow'),
     );
-    // Node makes new ones for each context, or takes those that the first context was given.
-    const keys = TRUST_OPTIONS.some((name) => name in tlsOptions) ? randomBytes(TICKET_KEYS) : tls.getTicketKeys();
     this.#renewContext('rotate', tls, tlsOptions);
-    if (tlsOptions.ticketKeys === undefined) tls.setTicketKeys(keys);
     return this.connections.drain('all', each, waves);
   }
 
@@ -273,7 +277,7 @@ export class Server extends NetServer {
     const stop = new Stop(this.connections, { ...settings, delay }, () => this.#closeListener());
     this.#stop = stop;
     stop.run();
-    this.emit('stopping');
+    emitApart(this, 'stopping');
     return stop.done;
   }
 
@@ -296,11 +300,14 @@ export class Server extends NetServer {
 
   #closeListener(): Promise<void> {
     return new Promise((resolve) => {
-      // 'close' comes when the sockets are closed too; whoever listens for it may call listen() or close() again.
-      this.prependOnceListener('close', () => {
+      const closed = (): void => {
+        this.off('close', closed).off('listening', closed);
         this.#stop = undefined;
         resolve();
-      });
+      };
+      // 'close' comes when the sockets are closed too; whoever listens for it may call listen() or close() again. Whoever
+      // calls listen() before that, as node:http lets them, has a new server for new connections.
+      this.prependListener('close', closed).prependListener('listening', closed);
       super.close();
     });
   }
@@ -328,9 +335,13 @@ export class Server extends NetServer {
     connection.limitCounts = this.limits;
     connection.observer = this.#recycler?.watch(connection);
     this.connections.add(connection);
-    const { connections, maxConnections } = this;
-    this.#crowd.entered({ connections, maxConnections, promised: this.#settings.keepAlive.advertise });
+    this.#makeRoom();
     if (!raw.destroyed) this.#handshakes.start(connection, raw);
+  }
+
+  #makeRoom(): void {
+    const { connections, maxConnections } = this;
+    this.#crowd.makeRoom({ connections, maxConnections, promised: this.#settings.keepAlive.advertise });
   }
 
   #begin(connection: LiveConnection, socket: Socket, protocol: Protocol): void {

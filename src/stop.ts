@@ -4,7 +4,7 @@
  * core/shutdown.ts's.
  */
 import type { Connection, LiveConnection } from './core/connection.js';
-import { duration, optionRangeError, optionsObject } from './core/options.js';
+import { duration, givenOptions, optionRangeError } from './core/options.js';
 import type { Registry } from './core/registry.js';
 import { type DrainReport, type DrainSummary, summarize } from './core/report.js';
 import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drain, drainSettings } from './core/shutdown.js';
@@ -44,7 +44,7 @@ export function shutdownSettings(
   defaults: DrainOptions = {},
   name = 'shutdown',
 ): ShutdownSettings {
-  const { delay: given, ...each } = optionsObject(name, options, [...DRAIN_OPTIONS, 'delay']);
+  const { delay: given, ...each } = givenOptions(name, options, [...DRAIN_OPTIONS, 'delay']);
   const settings = drainSettings(each, name, { ...defaults, timeout: SHUTDOWN_TIMEOUT });
   const delay = duration(`${name}.delay`, given, 0);
   if (delay > settings.timeout) {
@@ -112,8 +112,13 @@ export class Stop {
   #resolve: (summary: DrainSummary) => void = () => {};
   #waited: () => void = () => {};
   readonly #delayed = new Alarm(() => this.#waited());
+  /** Aborts when the delay is over: nothing stays behind on signals that live longer. */
+  readonly #delayOver = new AbortController();
 
-  /** @param closeListener closes the listener, if it is open, and resolves when it and its sockets are closed */
+  /**
+   * @param closeListener closes the listener, if it is open, and resolves when it and its sockets are closed, or the
+   *   server listens anew
+   */
   constructor(connections: Registry, settings: ShutdownSettings, closeListener: () => Promise<void>) {
     this.#connections = connections;
     this.#settings = settings;
@@ -149,14 +154,14 @@ export class Stop {
     this.#connections.on('open', onOpen);
     const drained = drainInWaves(this.#connections.live(), (connection) => this.#drain(connection), ALL);
     await this.#emptyAcceptQueue();
-    const closed = this.#closeListener();
+    // Those of a server that listens anew are none of its business.
+    const closed = this.#closeListener().then(() => void this.#connections.off('open', onOpen));
     const { reports, gone } = await drained;
     for (let done = -1; done < this.#later.length; ) {
       done = this.#later.length;
       await Promise.all(this.#later);
     }
     await closed;
-    this.#connections.off('open', onOpen);
     this.#state = 'stopped';
     return summarize([...reports, ...(await Promise.all(this.#later))], now() - this.#startedAt, { gone });
   }
@@ -165,6 +170,7 @@ export class Stop {
     return new Promise((resolve) => {
       this.#waited = () => {
         this.#delayed.clear();
+        this.#delayOver.abort();
         resolve();
       };
       this.#delayed.set(this.#startedAt + this.#settings.delay);
@@ -175,18 +181,18 @@ export class Stop {
   /** What cuts connections cuts the delay, too. */
   #waitNoLongerOn(signal: AbortSignal | undefined): void {
     if (signal?.aborted) this.#waited();
-    else signal?.addEventListener('abort', this.#waited, { once: true });
+    else signal?.addEventListener('abort', this.#waited, { once: true, signal: this.#delayOver.signal });
   }
 
   /** With what is left of the whole budget. */
   #drain(connection: LiveConnection): Promise<DrainReport> {
     const elapsed = now() - this.#startedAt;
     const { timeout, budget, idleWait } = this.#settings;
-    return drain(connection, {
+    return drainOf(connection, {
       ...this.#settings,
       timeout: Math.max(0, timeout - elapsed),
       budget: Math.max(0, budget - elapsed),
-      idleWait: idleWait === undefined ? undefined : idleWaitFor(connection, idleWait),
+      idleWait,
     });
   }
 
@@ -212,14 +218,14 @@ export class Stop {
 /** Drains the connections that have no request in flight, without waiting for one more. */
 export function drainIdle(connections: readonly LiveConnection[], settings: DrainSettings): void {
   const idle = connections.filter(({ active }) => active === 0);
-  const begin = (connection: LiveConnection): Promise<DrainReport> =>
-    drain(connection, { ...settings, idleWait: idleWaitFor(connection, 0) });
-  void drainInWaves(idle, begin, ALL);
+  void drainInWaves(idle, (connection) => drainOf(connection, { ...settings, idleWait: 0 }), ALL);
 }
 
-/** How long it is waited for, in ms, if it is idle: where its first request may still be on its way, for a second at least. */
-function idleWaitFor(connection: LiveConnection, idleWait: number): number {
-  return isNew(connection) ? Math.max(idleWait, FIRST_REQUEST_WAIT) : idleWait;
+/** A drain that waits for a second at least where a connection's first request may still be on its way. */
+export function drainOf(connection: LiveConnection, settings: DrainSettings): Promise<DrainReport> {
+  const { idleWait = Infinity } = settings;
+  if (idleWait >= FIRST_REQUEST_WAIT || !isNew(connection)) return drain(connection, settings);
+  return drain(connection, { ...settings, idleWait: FIRST_REQUEST_WAIT });
 }
 
 /** Whether its first request may still be on its way: it shakes hands, or it was accepted a moment ago. */

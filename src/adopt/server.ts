@@ -10,12 +10,12 @@ import { optionsObject } from '../core/options.js';
 import { Recycler } from '../core/recycle.js';
 import { Registry } from '../core/registry.js';
 import type { DrainSummary } from '../core/report.js';
-import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drain, drainSettings } from '../core/shutdown.js';
+import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drainSettings } from '../core/shutdown.js';
 import { Alarm, now } from '../core/timing.js';
 import { WAVE_OPTIONS, waveSettings } from '../core/waves.js';
 import { allowHalfOpenRequests } from '../http-internals.js';
 import type { DrainManyOptions } from '../server.js';
-import { drainIdle, type ShutdownOptions, type ShutdownSettings, Stop, shutdownSettings } from '../stop.js';
+import { drainIdle, drainOf, type ShutdownOptions, type ShutdownSettings, Stop, shutdownSettings } from '../stop.js';
 import { keepTicksCheap } from '../tick-shape.js';
 import { type Emit, OwnApplication } from './application.js';
 import { EventRouter, interceptEvents } from './events.js';
@@ -78,7 +78,7 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
     const emit: Emit = server.emit.bind(server);
     const application = new OwnApplication(emit, (event) => server.listenerCount(event));
     const context = { host: application, settings: h1, keepAlive, recycling };
-    const recycler = recycle && new Recycler<LiveConnection>(recycle, drain);
+    const recycler = recycle && new Recycler<LiveConnection>(recycle, drainOf);
     const intake = new Intake(server, this.connections, context, drainDefaults, recycler);
     // node:http would end the connection on the last request's head, and refuse what is pipelined after it.
     if (limits.maxRequestsPerSocket !== undefined) limits.maxRequestsPerSocket = 0;
@@ -190,11 +190,14 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
     return new Promise((resolve) => {
       this.#stopped = resolve;
       this.#patience.set(this.#until);
-      this.server.prependOnceListener('close', () => {
+      const closed = (): void => {
+        this.server.off('close', closed).off('listening', closed);
         this.#patience.clear();
         this.#stop = undefined;
         resolve();
-      });
+      };
+      // As on lastcall's own server.
+      this.server.prependListener('close', closed).prependListener('listening', closed);
       this.#closesListener = true;
       this.#own.close();
       this.#closesListener = false;

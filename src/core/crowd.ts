@@ -33,8 +33,8 @@ export class Crowd {
     this.#drain = drain;
   }
 
-  /** A connection has been accepted. */
-  entered({ connections, maxConnections, promised }: Crowded): void {
+  /** A connection has been accepted, or refused. */
+  makeRoom({ connections, maxConnections, promised }: Crowded): void {
     if (!maxConnections) return;
     const tooMany = connections.size + Math.ceil(maxConnections / PLACES_PER_RESERVE) - maxConnections;
     if (tooMany <= 0) return;

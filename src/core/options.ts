@@ -61,6 +61,12 @@ export function flag(name: string, value: unknown, fallback: boolean): boolean {
   return value;
 }
 
+/** As {@link optionsObject}, without what is `undefined`: that isn't given, and must not take a default's place. */
+export function givenOptions(name: string, value: unknown, known: readonly string[]): Record<string, unknown> {
+  const options = Object.entries(optionsObject(name, value, known));
+  return Object.fromEntries(options.filter(([, given]) => given !== undefined));
+}
+
 /** An options object: `undefined` is an empty one, and a key that nobody reads is a typo and throws. */
 export function optionsObject(name: string, value: unknown, known: readonly string[]): Record<string, unknown> {
   if (value === undefined) return {};

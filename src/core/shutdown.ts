@@ -4,7 +4,7 @@
  */
 import { type Connection, LiveConnection } from './connection.js';
 import type { DrainTerms, Driver } from './driver.js';
-import { duration, optionRangeError, optionsObject, optionTypeError } from './options.js';
+import { duration, givenOptions, optionRangeError, optionTypeError } from './options.js';
 import { type DrainReport, outcomeOf, type RequestCounts } from './report.js';
 import { watchForSelfWait } from './self-wait.js';
 import { Alarm, now } from './timing.js';
@@ -55,8 +55,7 @@ export function drainSettings(
   name = 'drain',
   defaults: DrainOptions = {},
 ): DrainSettings {
-  optionsObject(name, options, DRAIN_OPTIONS);
-  const given: DrainOptions = { ...defaults, ...options };
+  const given: DrainOptions = { ...defaults, ...givenOptions(name, options, DRAIN_OPTIONS) };
   const { reason = '', signal, idleWait } = given;
   if (typeof reason !== 'string') throw optionTypeError(`${name}.reason`, 'a string', reason);
   if (reason.length > MAX_REASON)

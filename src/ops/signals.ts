@@ -6,7 +6,7 @@
 import cluster from 'node:cluster';
 import { once } from 'node:events';
 import { constants } from 'node:os';
-import { duration, optionRangeError, optionsObject, optionTypeError } from '../core/options.js';
+import { duration, givenOptions, optionRangeError, optionsObject, optionTypeError } from '../core/options.js';
 import type { DrainSummary } from '../core/report.js';
 import { now } from '../core/timing.js';
 import { SHUTDOWN_TIMEOUT, type ShutdownOptions, shutdownSettings } from '../stop.js';
@@ -151,8 +151,8 @@ interface SignalSettings {
 
 function signalSettings(options: SignalOptions): SignalSettings {
   optionsObject('onSignals', options, SIGNAL_OPTIONS);
-  const { signals: given = {}, cleanup = [], onSignal } = options;
-  optionsObject('onSignals.signals', given, Object.keys(given));
+  const { signals: each = {}, cleanup = [], onSignal } = options;
+  const given: SignalOptions['signals'] & object = givenOptions('onSignals.signals', each, Object.keys(each));
   const timeout = duration('onSignals.timeout', options.timeout, SHUTDOWN_TIMEOUT, { infinite: true });
   const hooks: readonly Cleanup[] = typeof cleanup === 'function' ? [cleanup] : cleanup;
   if (!Array.isArray(hooks) || hooks.some((hook) => typeof hook !== 'function'))
@@ -167,7 +167,8 @@ function signalSettings(options: SignalOptions): SignalSettings {
     if (own !== undefined && (typeof own !== 'object' || own === null))
       throw optionTypeError(option, 'an object or false', own);
     if (!SIGNALS.includes(name)) throw optionRangeError(option, 'a signal that can be caught', name);
-    const asked = { timeout, ...defaultSignals(own?.timeout ?? timeout)[name], ...own };
+    const defaults = { timeout, ...defaultSignals(own?.timeout ?? timeout)[name] };
+    const asked: Asked = { ...defaults, ...givenOptions(option, own, Object.keys(own ?? {})) };
     signals.set(name, { ...asked, timeout: shutdownSettings(asked, {}, option).timeout });
   }
   return { signals, disconnect: { timeout, idleWait: SIGINT_IDLE_WAIT.otherwise }, cleanup: hooks, onSignal };

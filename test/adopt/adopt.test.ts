@@ -295,6 +295,25 @@ for (const kind of H1_SERVERS) {
       again.destroy();
     });
 
+    it('listens again while it still drains, and serves new clients', async () => {
+      const app = new Application();
+      const server = await h1Server(kind, app.listener);
+      const { watch, port } = await servers.start(server);
+      const busy = await H1Client.connect({ port, tls });
+      busy.transport.socket.once('end', () => busy.end());
+      busy.request({ path: '/held' });
+      const res = await app.held();
+      const down = watch.shutdown();
+      await eventually(() => !server.listening, 'the listener to close');
+      const client = await H1Client.connect({ port: await servers.listen(server), tls });
+      for (let i = 0; i < 2; i++) expect((await client.fetch()).connectionHas('close')).to.equal(false);
+      res.end('served');
+      expect((await busy.response()).text).to.equal('served');
+      expect(await down).to.include({ connections: 1, served: 1, aborted: 0 });
+      expect([client.ending, watch.ready]).to.deep.equal(['open', true]);
+      client.destroy();
+    });
+
     it('is not ready at once, and serves on as usual for the delay of its shutdown', async () => {
       const app = new Application();
       const { watch, port } = await servers.start(await h1Server(kind, app.listener));

@@ -11,7 +11,7 @@ describe('a crowd', () => {
       drained++;
       return new Promise(() => {});
     });
-    crowd.entered({ connections: { size: live.length, live: () => live }, maxConnections: 1_600, promised: 0 });
+    crowd.makeRoom({ connections: { size: live.length, live: () => live }, maxConnections: 1_600, promised: 0 });
     expect(drained).to.be.within(1, 64);
     while (drained < 100) await new Promise((resolve) => setImmediate(resolve));
   });

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
-import { createServer, onSignals } from '../../src/index.js';
+import { createServer, onSignals, type ShutdownOptions } from '../../src/index.js';
 import { defaultSignals } from '../../src/ops/signals.js';
 import { endAll, type Running, start } from '../cli/process.js';
 import { thrown } from '../server/support.js';
@@ -420,6 +420,22 @@ describe('onSignals', function () {
       expect((await child.ended).code).to.equal(code);
       client.destroy();
     });
+
+  it('takes options that are undefined for ones that are not given', () => {
+    const before = process.listenerCount('SIGWINCH');
+    const server = createServer({ cleartext: true });
+    const asked: (ShutdownOptions | undefined)[] = [];
+    server.shutdown = (options) => {
+      asked.push(options);
+      return new Promise(() => {});
+    };
+    const own = { delay: undefined, timeout: undefined } as object;
+    const dispose = onSignals(server, { timeout: 60_000, signals: { SIGTERM: own, SIGWINCH: undefined } as object });
+    expect(process.listenerCount('SIGWINCH')).to.equal(before);
+    process.emit('SIGTERM');
+    dispose();
+    expect(asked[0]).to.include({ timeout: 60_000, delay: 5_000 });
+  });
 
   const bad: [options: object, name: RegExp][] = [
     [{ singals: {} }, /unknown option onSignals\.singals/],

@@ -12,7 +12,7 @@ import { expect } from 'chai';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
 import { encodeFrame, encodeLiterals, Flag, FrameType, PREFACE, Setting, settingsPayload } from '../wire/h2-frames.js';
-import { eventually, PORTS, type PortKind, Servers } from './support.js';
+import { eventually, PORTS, type PortKind, Servers, uncaughtDuring } from './support.js';
 
 const BODY = Buffer.from(Array.from({ length: 3_000_000 }, (_, i) => (i * 7 + (i >> 14) * 13) & 0xff));
 const CLIENTS = 5;
@@ -220,18 +220,6 @@ describe('large answers', () => {
       }, 'a client that takes no more');
     } finally {
       turns.stop();
-    }
-  }
-
-  /** What the process is told of while `run` runs, instead of dying of it. */
-  async function uncaughtDuring(told: (message: string) => void, run: () => Promise<void>): Promise<void> {
-    const others = process.listeners('uncaughtException');
-    process.removeAllListeners('uncaughtException').on('uncaughtException', ({ message }) => told(message));
-    try {
-      await run();
-    } finally {
-      process.removeAllListeners('uncaughtException');
-      for (const listener of others) process.on('uncaughtException', listener);
     }
   }
 

@@ -4,12 +4,14 @@
  */
 import { once } from 'node:events';
 import { connect as connectTcp, type DropArgument } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect } from 'chai';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
 import { ErrorCode, Setting } from '../wire/h2-frames.js';
+import { Relay } from '../wire/relay.js';
 import { eventually, openDescriptors, PORTS, Servers, silentClient } from './support.js';
 
 for (const kind of PORTS) {
@@ -99,6 +101,44 @@ for (const kind of PORTS) {
       expect(drops).to.equal(0);
       for (const client of [...idle, ...busy, next]) client.destroy();
     });
+
+    it('makes room when it is asked for, where there was none to make as it filled', async () => {
+      const { server, port } = await start(4, { advertise: 150, hold: 60_000 });
+      const idle = await Promise.all(Array.from({ length: 4 }, () => H1Client.connect({ port, tls })));
+      for (const client of idle) {
+        client.transport.socket.on('end', () => client.destroy());
+        await client.fetch();
+      }
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      const dropped = once(server, 'drop');
+      connectTcp(port, '127.0.0.1').on('error', () => {});
+      await dropped;
+      await eventually(() => server.connections.size < 4, 'room');
+      const next = await H1Client.connect({ port, tls });
+      expect((await next.fetch()).text).to.equal('ok');
+      for (const client of [...idle, next]) client.destroy();
+    });
+
+    if (tls) {
+      it('makes no room by losing the first request of a client that still shakes hands', async () => {
+        const { server, port } = await start(2, { advertise: 50, hold: 60_000 });
+        const relay = await Relay.open({ port, delayMs: 40 });
+        const options = { port: relay.port, host: '127.0.0.1', rejectUnauthorized: false };
+        const slow = connectTls({ ...options, maxVersion: 'TLSv1.2' });
+        slow.on('secureConnect', () => slow.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n'));
+        await eventually(() => server.connections.size === 1, 'a connection');
+        // Its handshake takes two round trips, and it has been there for longer than anybody is promised.
+        await new Promise((resolve) => setTimeout(resolve, 110));
+        expect([...server.connections].map(({ state }) => state)).to.deep.equal(['handshaking']);
+        const second = await silentClient(port);
+        let answer = '';
+        for await (const bytes of slow) answer += bytes;
+        expect(answer).to.match(/^HTTP\/1\.1 200 OK\r\n/);
+        slow.destroy();
+        second.destroy();
+        await relay.close();
+      });
+    }
 
     it('leaves those alone whose clients were told that they would be kept', async () => {
       const { server, port } = await start(4, { advertise: 60_000, hold: 600_000 });

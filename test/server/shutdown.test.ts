@@ -349,6 +349,54 @@ for (const kind of PORTS) {
       client.destroy();
     });
 
+    it('listens again while it still drains, and serves new clients', async () => {
+      const answers: ServerResponse[] = [];
+      const { server, port: before } = await servers.start(kind, {}, (req, res) => {
+        if (req.url === '/slow') answers.push(res);
+        else res.end('again');
+      });
+      const slow = await H1Client.connect({ port: before, tls });
+      slow.request({ path: '/slow' });
+      await eventually(() => answers.length === 1, 'a request in flight');
+      const stopped = server.shutdown();
+      await eventually(() => !server.listening, 'a closed listener');
+      const port = await servers.listen(server);
+      expect(server.ready).to.equal(true);
+      const client = await H1Client.connect({ port, tls });
+      for (let i = 0; i < 2; i++) {
+        const { text, headers } = await client.fetch();
+        expect(text).to.equal('again');
+        expect(headers).to.deep.include(['Connection', 'keep-alive']);
+      }
+      answers[0]?.end('slow');
+      expect((await slow.response()).text).to.equal('slow');
+      slow.end();
+      expect((await stopped).served).to.equal(1);
+      expect(client.ending).to.equal('open');
+      const closed = once(server, 'close');
+      const again = server.shutdown();
+      client.end();
+      expect((await again).outcomes.drained).to.equal(1);
+      await closed;
+    });
+
+    it('leaves nothing on a signal that outlives its delay', async () => {
+      const { signal } = new AbortController();
+      const { server } = await servers.start(kind);
+      await server.shutdown({ delay: 20, signal });
+      expect(getEventListeners(signal, 'abort')).to.have.length(0);
+    });
+
+    it('takes an option that is undefined for one that is not given', async () => {
+      const { server, port } = await servers.start(kind, { drain: { timeout: 100 } }, () => {});
+      const client = await H1Client.connect({ port, tls });
+      client.request();
+      await eventually(() => [...server.connections].some(({ active }) => active === 1), 'a request in flight');
+      const { duration } = await server.drain('all', { timeout: undefined } as object);
+      expect(duration).to.be.within(100, 5_000);
+      client.destroy();
+    });
+
     it('passes an error to close(cb) when it is not listening', async () => {
       const server = createServer(tls ? { SNICallback: () => {} } : { cleartext: true });
       const error = await new Promise<(Error & { code?: string }) | undefined>((resolve) => server.close(resolve));

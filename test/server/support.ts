@@ -79,3 +79,15 @@ export async function thrown(what: () => unknown): Promise<Error & { code?: stri
   }
   throw new Error('it was expected to throw');
 }
+
+/** What the process is told of while `run` runs, instead of dying of it. */
+export async function uncaughtDuring(told: (message: string) => void, run: () => Promise<void>): Promise<void> {
+  const others = process.listeners('uncaughtException');
+  process.removeAllListeners('uncaughtException').on('uncaughtException', ({ message }) => told(message));
+  try {
+    await run();
+  } finally {
+    process.removeAllListeners('uncaughtException');
+    for (const listener of others) process.on('uncaughtException', listener);
+  }
+}

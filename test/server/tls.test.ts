@@ -1,10 +1,12 @@
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, connect as connectTcp, createServer as createTcp } from 'node:net';
 import { Duplex } from 'node:stream';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { expect } from 'chai';
-import { connectionOf, gracefulShutdown } from '../../src/index.js';
-import { certificate, makeCertificate } from '../wire/certificate.js';
+import { generate } from 'selfsigned';
+import { connectionOf, createServer, gracefulShutdown } from '../../src/index.js';
+import { type Certificate, certificate, makeCertificate } from '../wire/certificate.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
 import { eventually, openDescriptors, Servers, silentClient, thrown } from './support.js';
@@ -12,6 +14,16 @@ import { eventually, openDescriptors, Servers, silentClient, thrown } from './su
 /** The fingerprint of the certificate that a client is shown. */
 function shown(client: H1Client | H2Client): string {
   return (client.transport.socket as TLSSocket).getPeerCertificate().fingerprint256;
+}
+
+function nameShown(client: H1Client): string {
+  return String((client.transport.socket as TLSSocket).getPeerCertificate().subject.CN);
+}
+
+/** With the passphrase `x`; `undefined` where nothing can make one. */
+function pfxOf({ key, cert }: Certificate): Buffer | undefined {
+  const made = spawnSync('openssl', ['pkcs12', '-export', '-passout', 'pass:x'], { input: `${key}\n${cert}` });
+  return made.status === 0 ? made.stdout : undefined;
 }
 
 describe('TLS', () => {
@@ -62,6 +74,51 @@ describe('TLS', () => {
       const client = connectTls({ port, rejectUnauthorized: false, maxVersion: 'TLSv1.2' });
       const [error] = (await once(client, 'error')) as [Error];
       expect(error.message).to.match(/version/);
+    });
+
+    it('keeps what is given as undefined: it still knows the same authorities', async () => {
+      const { private: key, cert } = await generate([{ name: 'commonName', value: 'client' }], { keyType: 'ec' });
+      const options = { requestCert: true, rejectUnauthorized: false, ca: cert };
+      const { server, port } = await servers.start('TLS', options);
+      const isAuthorized = async (): Promise<boolean> => {
+        const client = connectTls({ port, rejectUnauthorized: false, key, cert });
+        const [socket] = (await once(server, 'secureConnection')) as [TLSSocket];
+        client.destroy();
+        return socket.authorized;
+      };
+      expect(await isAuthorized()).to.equal(true);
+      server.setSecureContext({ ...(await makeCertificate('renewed')), ca: undefined });
+      expect(await isAuthorized()).to.equal(true);
+      server.setSecureContext({ ca: (await makeCertificate('other')).cert });
+      expect(await isAuthorized()).to.equal(false);
+    });
+
+    it('leaves an old PFX behind for good', async function () {
+      const pfx = pfxOf(await makeCertificate('old')) ?? this.skip();
+      const server = createServer({ pfx, passphrase: 'x' });
+      const port = await servers.listen(server);
+      const first = await H1Client.connect({ port });
+      expect(nameShown(first)).to.equal('old');
+      server.setSecureContext(await makeCertificate('new'));
+      server.setSecureContext({ minVersion: 'TLSv1.3' });
+      const second = await H1Client.connect({ port });
+      expect(nameShown(second)).to.equal('new');
+      first.destroy();
+      second.destroy();
+    });
+
+    it('keeps the keys of session tickets, and those that were replaced stay replaced', async () => {
+      const [first, second] = [Buffer.alloc(48, 1), Buffer.alloc(48, 2)];
+      const { server } = await servers.start('TLS', { ticketKeys: first });
+      server.setTicketKeys(second);
+      server.setSecureContext(await makeCertificate('renewed'));
+      expect(server.getTicketKeys()).to.deep.equal(second);
+      // Whoever was trusted before must not come back by resuming a session.
+      await server.rotate({ ca: (await certificate()).cert });
+      const third = server.getTicketKeys();
+      server.setSecureContext(await makeCertificate('renewed again'));
+      expect(server.getTicketKeys()).to.deep.equal(third);
+      expect([first, second]).to.not.deep.include(third);
     });
 
     it('still refuses TLS 1.1 and ALPN still works', async () => {
@@ -193,14 +250,16 @@ describe('TLS', () => {
       expect(errors).to.equal(0);
     });
 
-    it('tells tlsClientError of garbage, and closes', async () => {
+    it('tells tlsClientError and clientError of garbage, as node:https does, and closes', async () => {
       const { server, port } = await servers.start('TLS');
+      const told = once(server, 'clientError');
       const failed = once(server, 'tlsClientError');
       const client = await silentClient(port);
       client.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
       const [error, socket] = (await failed) as [Error & { code?: string }, TLSSocket];
       expect(error.code).to.match(/^ERR_SSL_/);
       expect(connectionOf(socket)?.remotePort).to.equal(client.localPort);
+      expect(await told).to.deep.equal([error, socket]);
       await once(client, 'end');
       client.destroy();
     });
