@@ -625,8 +625,8 @@ const MUTANTS = [
   ],
   [
     'a server that listens anew is stopping for ever',
-    'src/server.ts',
-    ".prependListener('listening', closed)",
+    'src/closing-listener.ts',
+    ".prependListener('listening', onListening)",
     '',
     STOPPING,
   ],
@@ -649,8 +649,8 @@ const MUTANTS = [
   [
     'a listener that throws keeps a connection from going its way',
     'src/core/rethrow.ts',
-    'rethrow(error);\n    return true;',
-    'throw error;',
+    'rethrow(error);\n    }\n  }\n  return',
+    'throw error;\n    }\n  }\n  return',
     tests('test/server/throwing-listeners.test.ts'),
   ],
   [

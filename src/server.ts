@@ -7,6 +7,7 @@ import type { Server as HttpServer, IncomingMessage, RequestListener, ServerResp
 import { Server as NetServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { SecureContextOptions, Server as TlsServer } from 'node:tls';
+import { ClosingListener } from './closing-listener.js';
 import { LiveConnection, type Protocol } from './core/connection.js';
 import { Crowd } from './core/crowd.js';
 import type { ConnectionFilter } from './core/filter.js';
@@ -77,10 +78,12 @@ export class Server extends NetServer {
   readonly #h2: H2Context | undefined;
   readonly #forwarding = new Forwarding(this);
   readonly #recycler: Recycler<LiveConnection> | undefined;
-  /** Drained at once: they have had the time that their clients were promised. */
+  /** Drained without waiting for one more request: they have had the time that their clients were promised. */
   readonly #crowd = new Crowd((connection) => drainOf(connection, { ...this.#settings.recycling, idleWait: 0 }));
-  /** The shutdown under way. */
+  /** The shutdown under way, */
   #stop: Stop | undefined;
+  /** and its listener, once it is being closed. */
+  #closing: ClosingListener | undefined;
 
   constructor(settings: ServerSettings) {
     super({ allowHalfOpen: false, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 });
@@ -230,7 +233,7 @@ export class Server extends NetServer {
 
   /**
    * New certificates for new connections, then a drain of every connection that is older. Session tickets stay valid,
-   * unless `ca` or `crl` are given. TLS options that aren't given stay as they were; contexts of `addContext` do, too.
+   * unless `ca`, `crl` or `ticketKeys` are given. TLS options that aren't given stay as they were; contexts of `addContext` do, too.
    *
    * @param tlsOptions as for `setSecureContext`
    * @param options as for `drain`
@@ -255,7 +258,8 @@ export class Server extends NetServer {
   }
 
   /**
-   * Stops the server, and resolves when nothing is left; nothing keeps the process alive then.
+   * Stops the server, and resolves when nothing is left; nothing keeps the process alive then. If it listens anew
+   * meanwhile, with `listen()`, new connections are served, and it resolves when the older ones are closed.
    *
    * `ready` is false at once. For `delay`, all goes on as usual. Then every connection is drained; what waits to be
    * accepted is taken in and served before the listener is closed. Calling it again joins the shutdown under way: the
@@ -270,6 +274,7 @@ export class Server extends NetServer {
     const settings = shutdownSettings(options, this.#settings.drain);
     if (this.#stop !== undefined) {
       this.#stop.join(settings);
+      this.#closing?.stopAgain();
       return this.#stop.done;
     }
     // Nobody sends anybody to a server that doesn't listen.
@@ -299,17 +304,15 @@ export class Server extends NetServer {
   }
 
   #closeListener(): Promise<void> {
-    return new Promise((resolve) => {
-      const closed = (): void => {
-        this.off('close', closed).off('listening', closed);
+    this.#closing = new ClosingListener(
+      this,
+      () => super.close(),
+      () => {
         this.#stop = undefined;
-        resolve();
-      };
-      // 'close' comes when the sockets are closed too; whoever listens for it may call listen() or close() again. Whoever
-      // calls listen() before that, as node:http lets them, has a new server for new connections.
-      this.prependListener('close', closed).prependListener('listening', closed);
-      super.close();
-    });
+        this.#closing = undefined;
+      },
+    );
+    return this.#closing.over;
   }
 
   #drainSettings(options: DrainOptions, name = 'drain'): DrainSettings {

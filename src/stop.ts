@@ -100,7 +100,7 @@ type State = 'waiting' | 'draining' | 'stopped';
 
 /** One stop of a server, from the call to the last closed connection. */
 export class Stop {
-  /** Resolves when the listener and every connection are closed. */
+  /** Resolves when the listener, unless the server listens anew, and every connection of before are closed. */
   readonly done: Promise<DrainSummary>;
   readonly #connections: Registry;
   readonly #closeListener: () => Promise<void>;

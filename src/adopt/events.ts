@@ -86,11 +86,8 @@ export class EventRouter {
 
   #request(event: RequestEvent, args: unknown[]): boolean {
     const [req, res] = args as [IncomingMessage, ServerResponse];
-    const driver = req instanceof IncomingMessage ? driverOn(req.socket) : undefined;
-    if (driver !== undefined) {
-      driver.deliver(event, res);
-      return true;
-    }
+    const driver = req instanceof IncomingMessage ? this.#driverOn(req.socket) : undefined;
+    if (driver?.deliver(event, res) === true) return true;
     if ((req as unknown) instanceof Http2ServerRequest) {
       const connection = connectionOfSocket((req as unknown as Http2ServerRequest).stream);
       // Once the session is gone, the socket of these throws.
@@ -101,7 +98,7 @@ export class EventRouter {
 
   #upgrade(event: 'upgrade' | 'connect', args: unknown[]): boolean {
     const [req, stream, head] = args as [IncomingMessage, Duplex, Buffer];
-    const driver = req instanceof IncomingMessage ? driverOn(req.socket) : undefined;
+    const driver = req instanceof IncomingMessage ? this.#driverOn(req.socket) : undefined;
     if (driver === undefined) return this.#emit(event, ...args);
     driver.upgrade(event, req, stream, head);
     return true;
@@ -109,7 +106,7 @@ export class EventRouter {
 
   #clientError(event: string, args: unknown[]): boolean {
     const [error, socket] = args as [Error & { code?: string }, unknown];
-    const driver = driverOn(socket);
+    const driver = this.#driverOn(socket);
     if (driver === undefined) return this.#emit(event, ...args);
     // Node looks every 30 s, and in a timer; the driver keeps the same times itself.
     if (error.code !== 'ERR_HTTP_REQUEST_TIMEOUT') driver.clientError(error);
@@ -118,7 +115,7 @@ export class EventRouter {
 
   #timeout(event: string, args: unknown[]): boolean {
     const [socket] = args as [Socket];
-    const driver = driverOn(socket);
+    const driver = this.#driverOn(socket);
     if (driver === undefined) return this.#emit(event, ...args);
     if (!this.#isKeepAlive(socket)) driver.inactive(() => this.#emit(event, ...args));
     return true;
@@ -136,8 +133,10 @@ export class EventRouter {
     if (timeout > 0) socket.setTimeout(Math.max(1, timeout - waited));
     return true;
   }
-}
 
-function driverOn(socket: unknown): H1Connection | undefined {
-  return typeof socket === 'object' && socket !== null ? h1ConnectionOf(socket as Socket) : undefined;
+  /** The driver of a connection of this server: another may pass on what its own have brought. */
+  #driverOn(socket: unknown): H1Connection | undefined {
+    const driver = typeof socket === 'object' && socket !== null ? h1ConnectionOf(socket as Socket) : undefined;
+    return driver?.host === this.#application ? driver : undefined;
+  }
 }

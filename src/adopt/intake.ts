@@ -73,7 +73,8 @@ export class Intake {
     // A server of node:http2 sets its class of responses anew with every connection.
     reportResponses(this.#server);
     const connection = connectionOfSocket(socket);
-    if (connection !== undefined) attachParsed(connection, socket, this.#h1);
+    // One that was upgraded, or a tunnel, is the application's, also if it has Node parse HTTP on it once more.
+    if (connection !== undefined && connection.driver === undefined) attachParsed(connection, socket, this.#h1);
   }
 
   /** The driver of a session; `undefined` for one whose socket isn't a socket, or is gone. */

@@ -4,15 +4,18 @@
  */
 import { EventEmitter } from 'node:events';
 import type { Server as NetServer } from 'node:net';
+import { ClosingListener } from '../closing-listener.js';
 import type { LiveConnection } from '../core/connection.js';
 import type { ConnectionFilter } from '../core/filter.js';
 import { optionsObject } from '../core/options.js';
 import { Recycler } from '../core/recycle.js';
 import { Registry } from '../core/registry.js';
 import type { DrainSummary } from '../core/report.js';
+import { emitApart } from '../core/rethrow.js';
 import { DRAIN_OPTIONS, type DrainOptions, type DrainSettings, drainSettings } from '../core/shutdown.js';
 import { Alarm, now } from '../core/timing.js';
 import { WAVE_OPTIONS, waveSettings } from '../core/waves.js';
+import { H1Connection } from '../h1/connection.js';
 import { allowHalfOpenRequests } from '../http-internals.js';
 import type { DrainManyOptions } from '../server.js';
 import { drainIdle, drainOf, type ShutdownOptions, type ShutdownSettings, Stop, shutdownSettings } from '../stop.js';
@@ -61,8 +64,10 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
   readonly connections = new Registry();
   readonly #settings: AdoptSettings;
   readonly #own: OwnMembers;
-  /** The shutdown under way. */
+  /** The shutdown under way, */
   #stop: Stop | undefined;
+  /** and its listener, once it is being closed. */
+  #closing: ClosingListener | undefined;
   #closesListener = false;
   /** When a shutdown no longer waits for connections that nobody knows, on the `now()` clock. */
   #until = Infinity;
@@ -121,6 +126,7 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
 
   /**
    * Stops the server, and resolves when nothing is left, or when only unknown connections are left and the time is up.
+   * If it listens anew meanwhile, new connections are served, and it resolves when the older ones are closed.
    *
    * `ready` is false at once. For `delay`, all goes on as usual. Then every connection is drained; what waits to be
    * accepted is taken in and served before the listener is closed. Calling it again joins the shutdown under way: the
@@ -137,10 +143,12 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
     const stop = known ?? this.#newStop(settings);
     this.#until = Math.min(known === undefined ? Infinity : this.#until, now() + settings.budget);
     if (this.#patience.at !== Infinity) this.#patience.atMost(this.#until);
-    if (known !== undefined) known.join(settings);
-    else {
+    if (known !== undefined) {
+      known.join(settings);
+      this.#closing?.stopAgain();
+    } else {
       stop.run();
-      this.emit('stopping');
+      emitApart(this, 'stopping');
     }
     return stop.done.then(async (summary) => ({ ...summary, unknown: await this.unknown() }));
   }
@@ -164,7 +172,7 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
     };
     replace('close', (callback?: (error?: Error) => void) => this.#close(callback));
     replace('closeIdleConnections', () => this.#closeIdleConnections());
-    replace('closeAllConnections', () => this.closeAllConnections());
+    replace('closeAllConnections', () => this.#closeHttp());
   }
 
   #close(callback?: (error?: Error) => void): AdoptableServer {
@@ -180,6 +188,14 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
     return this.server;
   }
 
+  /** node:http's leaves those to the application that were upgraded. */
+  #closeHttp(): void {
+    for (const connection of this.connections.live()) {
+      const { driver } = connection;
+      if (!(driver instanceof H1Connection && driver.isUpgraded)) connection.destroy();
+    }
+  }
+
   #closeIdleConnections(): void {
     // node:http calls it when its listener closes; by then they are being drained.
     if (this.#closesListener) return;
@@ -187,21 +203,24 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
   }
 
   #closeListener(): Promise<void> {
-    return new Promise((resolve) => {
+    const patience = new Promise<void>((resolve) => {
       this.#stopped = resolve;
-      this.#patience.set(this.#until);
-      const closed = (): void => {
-        this.server.off('close', closed).off('listening', closed);
+    });
+    this.#patience.set(this.#until);
+    this.#closing = new ClosingListener(
+      this.server,
+      () => {
+        this.#closesListener = true;
+        this.#own.close();
+        this.#closesListener = false;
+      },
+      () => {
         this.#patience.clear();
         this.#stop = undefined;
-        resolve();
-      };
-      // As on lastcall's own server.
-      this.server.prependListener('close', closed).prependListener('listening', closed);
-      this.#closesListener = true;
-      this.#own.close();
-      this.#closesListener = false;
-    });
+        this.#closing = undefined;
+      },
+    );
+    return Promise.race([patience, this.#closing.over]);
   }
 
   #drainSettings(options: DrainOptions): DrainSettings {
@@ -240,7 +259,7 @@ const adopted = new WeakMap<NetServer, AdoptedServer>();
  *   connection, not with the client's FIN. Clients that are gone are found by TCP keep-alive, after 60 s unless the
  *   server's own `keepAlive` option says otherwise.
  * - `close()` is `shutdown` without a timeout, and with at most a second for idle connections to bring one more request;
- *   `closeIdleConnections()` drains them, `closeAllConnections()` destroys all that are known.
+ *   `closeIdleConnections()` drains them, `closeAllConnections()` destroys all that are known and weren't upgraded.
  *
  * Adopting it again without options gives the same object.
  *

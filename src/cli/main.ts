@@ -32,8 +32,14 @@ async function run(command: Command): Promise<void> {
   }
 }
 
-// Whoever reads may have gone; that ends nothing.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    // Whoever reads has gone, or the terminal; that ends nothing.
+    if (error.code === 'EPIPE' || error.code === 'EIO') return;
+    process.exitCode ||= 1;
+    if (stream === process.stdout) process.stderr.write(`lastcall: cannot write: ${error.message}\n`);
+  });
+}
 
 try {
   await run(parseCommand(process.argv.slice(2)));

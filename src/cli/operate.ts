@@ -111,8 +111,9 @@ async function ask(
   }
   // A reset in the middle of the answer: whoever reads it is told.
   req.on('error', () => {});
-  const pieces = piecesOf(answer, method === 'POST' ? brokenOff : cutShort);
-  if ((answer.statusCode ?? 500) < 400) return pieces;
+  const saysYes = (answer.statusCode ?? 500) < 400;
+  const pieces = piecesOf(answer, saysYes && method === 'POST' ? brokenOff : cutShort);
+  if (saysYes) return pieces;
   let text = '';
   for await (const piece of pieces) text += piece;
   throw new CliError(problemOf(text));

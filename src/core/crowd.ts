@@ -28,7 +28,7 @@ export class Crowd {
   readonly #drain: (connection: LiveConnection) => Promise<DrainReport>;
   #nextLook = 0;
 
-  /** @param drain drains a connection now, without waiting for another request */
+  /** @param drain drains a connection without waiting for another request */
   constructor(drain: (connection: LiveConnection) => Promise<DrainReport>) {
     this.#drain = drain;
   }

@@ -9,15 +9,18 @@ export function rethrow(error: unknown): void {
 }
 
 /**
- * Emits an event whose listeners must not keep us from what comes next.
+ * Emits an event whose listeners must keep neither each other nor us from what comes next.
  *
  * @returns whether anybody listens
  */
 export function emitApart(emitter: EventEmitter, event: string, ...args: unknown[]): boolean {
-  try {
-    return emitter.emit(event, ...args);
-  } catch (error) {
-    rethrow(error);
-    return true;
+  const listeners = emitter.rawListeners(event);
+  for (const listener of listeners) {
+    try {
+      Reflect.apply(listener, emitter, args);
+    } catch (error) {
+      rethrow(error);
+    }
   }
+  return listeners.length > 0;
 }

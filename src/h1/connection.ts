@@ -15,7 +15,7 @@ import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { LingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
-import { advertiseKeepAlive, cutBody, discardBody, onMessageBegin, sendHead } from '../http-internals.js';
+import { advertiseKeepAlive, cutBody, discardBody, isSilenced, onMessageBegin, sendHead } from '../http-internals.js';
 import { bytesTaken, type ResetWatcher, watchForReset } from '../socket-internals.js';
 import { Backlog, type Reader } from './backlog.js';
 import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exchange.js';
@@ -100,6 +100,8 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
   #headBeganAt = 0;
   /** A request that is answered, but was not received in full. */
   #tail: IncomingMessage | undefined;
+  /** When it began, on the `now()` clock. */
+  #tailSince = 0;
   /** What is refused waits for its turn. */
   #refusal: Refusal | undefined;
   readonly #idle: IdleTime;
@@ -175,10 +177,14 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     if (exchange !== undefined) {
       // Of a request that waits for its turn nobody reads the body.
       if (exchange !== this.#unanswered.first || exchange.waits) return { what: 'answer' };
-      if (exchange.req.complete || exchange.res.headersSent || exchange.awaitsContinue) return { what: 'answer' };
-      return { what: 'body', since: exchange.turnAt, heldBack: !exchange.awaitsBody };
+      if (exchange.req.complete || exchange.awaitsContinue) return { what: 'answer' };
+      const heldBack = exchange.res.headersSent || !exchange.awaitsBody;
+      return { what: 'body', since: exchange.turnAt, heldBack };
     }
-    if (this.#tail?.complete === false) return { what: 'tail', until: this.#idle.lastMoment };
+    if (this.#tail?.complete === false) {
+      const { hold } = this.#context.keepAlive;
+      return { what: 'tail', since: this.#tailSince, until: this.#idle.lastMoment, hold };
+    }
     return { what: 'request', until: this.#idle.until };
   }
 
@@ -258,16 +264,32 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
 
   /** A request that was answered before this driver came, and isn't complete yet. */
   answeredEarly(req: IncomingMessage): void {
-    this.#awaitTail(req);
+    this.#awaitTail(req, now());
   }
 
-  /** node:http has a request for the application. */
-  deliver(event: RequestEvent, res: ServerResponse): void {
+  /** The application has the socket. */
+  get isUpgraded(): boolean {
+    return this.#state === 'upgraded';
+  }
+
+  /** Who hears of its requests. */
+  get host(): RequestHost {
+    return this.#context.host;
+  }
+
+  /**
+   * node:http has a request for the application.
+   *
+   * @returns false: it isn't one that node:http has parsed, or the application has it already
+   */
+  deliver(event: RequestEvent, res: ServerResponse): boolean {
     const exchange = exchangeOf(res);
-    if (exchange === undefined) return;
+    if (exchange === undefined) return isSilenced(res);
+    if (exchange.delivered !== undefined) return false;
     advertiseKeepAlive(res, this.#context.keepAlive.advertise);
     exchange.delivered = event;
     this.#unanswered.handleInTurn(exchange);
+    return true;
   }
 
   /** Requests from now on come after the last that will be answered. */
@@ -290,7 +312,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed', at);
     this.#resetInactivity();
     if (this.#unanswered.isHalfEmpty) this.#backlog.release();
-    if (!exchange.req.complete) this.#awaitTail(exchange.req);
+    if (!exchange.req.complete) this.#awaitTail(exchange.req, exchange.turnAt);
     if (this.answering || this.#upgrade !== undefined || this.#refusal !== undefined) {
       // node:http gives the socket to the next response first.
       process.nextTick(next, this);
@@ -353,8 +375,9 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
   }
 
   /** An answer is complete before its request. */
-  #awaitTail(req: IncomingMessage): void {
+  #awaitTail(req: IncomingMessage, since: number): void {
     this.#tail = req;
+    this.#tailSince = since;
     if (!isRead(req)) discardBody(req);
     if (this.over) return;
     req.once('close', () => {
@@ -437,7 +460,11 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     this.#state = 'upgraded';
     this.#timeouts.stop();
     this.#settled?.();
-    Reflect.deleteProperty(this.#socket, 'destroySoon');
+    // It is as Node hands it over: over TLS it ends when its client does. And Node may parse HTTP on it anew.
+    const socket: OwnedSocket = this.#socket;
+    Reflect.deleteProperty(socket, 'destroySoon');
+    Reflect.deleteProperty(socket, kDriver);
+    socket.allowHalfOpen = !this.#connection.secure;
     host.upgrade(this.#connection, event, req, stream, head);
   }
 

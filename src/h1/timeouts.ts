@@ -11,15 +11,17 @@ import type { H1Settings } from './options.js';
  *
  * - `request`: the connection is idle, and may be until then.
  * - `head`: the rest of a head whose first byte came then.
- * - `body`: the rest of the body of a request that began then; `heldBack` while the application doesn't read on.
- * - `tail`: the rest of the body of a request that is answered already; not awaited for longer than `until`.
+ * - `body`: the rest of the body of a request that began then; `heldBack` while the application doesn't read on, or has
+ *   begun to answer: then it may come as slowly as it likes.
+ * - `tail`: the rest of the body of a request that began then and is answered already; not awaited for longer than
+ *   `until`, and in silence not for longer than an idle connection is kept.
  * - `answer`: the application's.
  */
 export type Awaited =
   | { readonly what: 'request'; readonly until: number }
   | { readonly what: 'head'; readonly since: number }
   | { readonly what: 'body'; readonly since: number; readonly heldBack: boolean }
-  | { readonly what: 'tail'; readonly until: number }
+  | { readonly what: 'tail'; readonly since: number; readonly until: number; readonly hold: number }
   | { readonly what: 'answer' };
 
 /** What is asked of a connection, and what it is told. */
@@ -148,7 +150,11 @@ export class Timeouts {
           awaited.since + limit(requestTimeout),
         );
       case 'tail':
-        return Math.min(this.#bytesAt + limit(bodyTimeout), awaited.until);
+        return Math.min(
+          this.#bytesAt + Math.min(limit(bodyTimeout), awaited.hold),
+          awaited.since + limit(requestTimeout),
+          awaited.until,
+        );
       case 'answer':
         return Infinity;
     }

@@ -63,7 +63,7 @@ export class BuiltinH2Connection implements Driver {
     const open = { method: String(method), path: String(path), startedAt: now() };
     this.#open.add(open);
     this.#connection.began(authority ?? host);
-    let finished = false;
+    let { writableFinished: finished } = stream;
     stream.once('finish', () => {
       finished = true;
     });

@@ -122,7 +122,7 @@ for (const kind of PORTS) {
     if (tls) {
       it('makes no room by losing the first request of a client that still shakes hands', async () => {
         const { server, port } = await start(2, { advertise: 50, hold: 60_000 });
-        const relay = await Relay.open({ port, delayMs: 40 });
+        const relay = await Relay.open({ port, delayMs: 150 });
         const options = { port: relay.port, host: '127.0.0.1', rejectUnauthorized: false };
         const slow = connectTls({ ...options, maxVersion: 'TLSv1.2' });
         slow.on('secureConnect', () => slow.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n'));

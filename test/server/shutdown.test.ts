@@ -380,6 +380,29 @@ for (const kind of PORTS) {
       await closed;
     });
 
+    for (const host of ['127.0.0.1', 'localhost']) {
+      it(`does not listen again when it is stopped before it does (on ${host})`, async () => {
+        const answers: ServerResponse[] = [];
+        const { server, port } = await servers.start(kind, {}, (_req, res) => answers.push(res));
+        const slow = await H1Client.connect({ port, tls });
+        slow.request();
+        await eventually(() => answers.length === 1, 'a request in flight');
+        const stopped = server.shutdown();
+        await eventually(() => !server.listening, 'a closed listener');
+        server.listen(0, host);
+        const again = server.shutdown();
+        const closed = once(server, 'close');
+        // As long as the name takes to be found.
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        answers[0]?.end('slow');
+        expect((await slow.response()).text).to.equal('slow');
+        slow.end();
+        expect(await again).to.equal(await stopped);
+        await closed;
+        expect([server.listening, server.ready]).to.deep.equal([false, false]);
+      });
+    }
+
     it('leaves nothing on a signal that outlives its delay', async () => {
       const { signal } = new AbortController();
       const { server } = await servers.start(kind);

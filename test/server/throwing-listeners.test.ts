@@ -47,6 +47,18 @@ describe('listeners that throw', () => {
       });
     });
 
+    it(`connections 'open': a shutdown drains whoever comes all the same (${kind})`, async () => {
+      const { server, port } = await servers.start(kind);
+      server.connections.on('open', broken);
+      await toldOf(1, async () => {
+        // It is in the accept queue when the shutdown begins.
+        const connecting = silentClient(port);
+        await server.shutdown({ idleWait: 0, timeout: 2_000 });
+        expect(server.connections.size).to.equal(0);
+        (await connecting).destroy();
+      });
+    });
+
     it(`stopping: the shutdown goes on, and is told of when it is over (${kind})`, async () => {
       const { server } = await servers.start(kind);
       server.on('stopping', broken);
