@@ -808,7 +808,8 @@ prepare();
 const { values } = parseArgs({ options: { only: { type: 'string' } } });
 const { only } = values;
 const mutants = only === undefined ? MUTANTS : MUTANTS.filter(([name]) => name.includes(only));
-const copies = Array.from({ length: Math.min(4, availableParallelism()) }, copyTree);
+// Checks wait more than they compute.
+const copies = Array.from({ length: Math.min(4, availableParallelism() + 1) }, copyTree);
 const from = performance.now();
 try {
   await checkChecks(copies, mutants);

@@ -44,6 +44,8 @@ export async function serve(listener: RequestListener = application, options: Se
   });
   server.on('clientError', (error: Error & { code?: string }) => {
     // Clients may leave when they have what they wanted.
+    // A browser breaks off the handshake with a certificate that it doesn't know, and then takes it.
+    if (error.code?.startsWith('ERR_SSL_') === true) return;
     if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') errors.push(`clientError: ${error.message}`);
   });
   server.on('handlerError', (error: Error) => errors.push(`handlerError: ${error.stack}`));
