@@ -233,7 +233,8 @@ export class Server extends NetServer {
 
   /**
    * New certificates for new connections, then a drain of every connection that is older. Session tickets stay valid,
-   * unless `ca`, `crl` or `ticketKeys` are given. TLS options that aren't given stay as they were; contexts of `addContext` do, too.
+   * unless `ca`, `crl` or `ticketKeys` are given. Other TLS options that aren't given stay as they were; contexts of
+   * `addContext` do, too.
    *
    * @param tlsOptions as for `setSecureContext`
    * @param options as for `drain`

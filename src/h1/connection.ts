@@ -24,6 +24,7 @@ import { markFormattedHead } from './mark.js';
 import type { H1Settings } from './options.js';
 import { Pipeline, type PipelineOwner } from './pipeline.js';
 import { limitBehind, Refusal, refusalFor, refusalText, requestTimeoutError } from './refusal.js';
+import { Tail } from './tail.js';
 import { type Awaited, type Timed, Timeouts } from './timeouts.js';
 import { forwardDrain, Upgrade } from './upgrade.js';
 import { failWaiting, isWhole, pieceWrites } from './writes.js';
@@ -98,10 +99,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
   #state: State = 'open';
   /** When the first byte of a head came that isn't complete yet, on the `now()` clock; 0: none. */
   #headBeganAt = 0;
-  /** A request that is answered, but was not received in full. */
-  #tail: IncomingMessage | undefined;
-  /** When it began, on the `now()` clock. */
-  #tailSince = 0;
+  readonly #tail = new Tail(() => this.#tailOver());
   /** What is refused waits for its turn. */
   #refusal: Refusal | undefined;
   readonly #idle: IdleTime;
@@ -181,9 +179,9 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
       const heldBack = exchange.res.headersSent || !exchange.awaitsBody;
       return { what: 'body', since: exchange.turnAt, heldBack };
     }
-    if (this.#tail?.complete === false) {
+    if (this.#tail.isOpen) {
       const { hold } = this.#context.keepAlive;
-      return { what: 'tail', since: this.#tailSince, until: this.#idle.lastMoment, hold };
+      return { what: 'tail', since: this.#tail.since, until: this.#idle.lastMoment, hold };
     }
     return { what: 'request', until: this.#idle.until };
   }
@@ -243,7 +241,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
       return;
     }
     const exchange = new Exchange(this, req, res, startedAt);
-    this.#tail = undefined;
+    this.#tail.forget();
     this.#unanswered.add(exchange);
     this.#connection.began(req.headers.host, startedAt);
     this.#received++;
@@ -376,17 +374,13 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
 
   /** An answer is complete before its request. */
   #awaitTail(req: IncomingMessage, since: number): void {
-    this.#tail = req;
-    this.#tailSince = since;
-    if (!isRead(req)) discardBody(req);
-    if (this.over) return;
-    req.once('close', () => {
-      if (this.#tail !== req) return;
-      this.#tail = undefined;
-      this.#idle.beginsAt(now());
-      this.#timeouts.idle(this.#idle.until);
-    });
+    this.#tail.begin(req, since);
     this.#timeouts.reconsider();
+  }
+
+  #tailOver(): void {
+    this.#idle.beginsAt(now());
+    this.#timeouts.idle(this.#idle.until);
   }
 
   isLast(exchange: Exchange): boolean {
@@ -493,7 +487,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     const headIsOpen = this.#headBeganAt > 0;
     this.#headBeganAt = 0;
     const answerBegan = broken?.res.headersSent === true;
-    const answered = broken === undefined && !headIsOpen && this.#tail?.complete === false;
+    const answered = broken === undefined && !headIsOpen && this.#tail.isOpen;
     // An answer that is there already, or has begun, leaves no place for another.
     const answer = answered || answerBegan ? undefined : status;
     const refusal = new Refusal(this.#connection, this.#socket, answer, headIsOpen, () => this.#end());
@@ -575,10 +569,8 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
 
   /** A handler that doesn't read on holds up the client, and has had as long as a silent one. */
   #discardTail(): boolean {
-    const tail = this.#tail;
-    if (tail?.complete !== false || !this.#socket.isPaused()) return false;
-    cutBody(tail);
-    discardBody(tail);
+    if (!this.#tail.isOpen || !this.#socket.isPaused()) return false;
+    this.#tail.discard();
     this.#socket.resume();
     return true;
   }

@@ -272,7 +272,8 @@ for (const kind of H1_SERVERS) {
       client.destroy();
     });
 
-    it('shuts down: stops accepting, serves what is in flight, closes everything', async () => {
+    /** A client whose request waits for its answer. */
+    async function withRequestInFlight() {
       const app = new Application();
       const server = await h1Server(kind, app.listener);
       const { watch, port } = await servers.start(server);
@@ -280,6 +281,11 @@ for (const kind of H1_SERVERS) {
       busy.transport.socket.once('end', () => busy.end());
       busy.request({ path: '/held' });
       const res = await app.held();
+      return { server, watch, busy, res };
+    }
+
+    it('shuts down: stops accepting, serves what is in flight, closes everything', async () => {
+      const { server, watch, busy, res } = await withRequestInFlight();
       const closed = once(server, 'close');
       const down = watch.shutdown();
       await eventually(() => !server.listening, 'the listener to close');
@@ -296,13 +302,7 @@ for (const kind of H1_SERVERS) {
     });
 
     it('listens again while it still drains, and serves new clients', async () => {
-      const app = new Application();
-      const server = await h1Server(kind, app.listener);
-      const { watch, port } = await servers.start(server);
-      const busy = await H1Client.connect({ port, tls });
-      busy.transport.socket.once('end', () => busy.end());
-      busy.request({ path: '/held' });
-      const res = await app.held();
+      const { server, watch, busy, res } = await withRequestInFlight();
       const down = watch.shutdown();
       await eventually(() => !server.listening, 'the listener to close');
       const client = await H1Client.connect({ port: await servers.listen(server), tls });

@@ -349,17 +349,28 @@ for (const kind of PORTS) {
       client.destroy();
     });
 
-    it('listens again while it still drains, and serves new clients', async () => {
+    /** A server whose listener is closed, and a client whose request still waits for its answer. */
+    async function stoppedInTheMiddle() {
       const answers: ServerResponse[] = [];
-      const { server, port: before } = await servers.start(kind, {}, (req, res) => {
+      const { server, port } = await servers.start(kind, {}, (req, res) => {
         if (req.url === '/slow') answers.push(res);
         else res.end('again');
       });
-      const slow = await H1Client.connect({ port: before, tls });
+      const slow = await H1Client.connect({ port, tls });
       slow.request({ path: '/slow' });
       await eventually(() => answers.length === 1, 'a request in flight');
       const stopped = server.shutdown();
       await eventually(() => !server.listening, 'a closed listener');
+      const answered = async (): Promise<void> => {
+        answers[0]?.end('slow');
+        expect((await slow.response()).text).to.equal('slow');
+        slow.end();
+      };
+      return { server, stopped, answered };
+    }
+
+    it('listens again while it still drains, and serves new clients', async () => {
+      const { server, stopped, answered } = await stoppedInTheMiddle();
       const port = await servers.listen(server);
       expect(server.ready).to.equal(true);
       const client = await H1Client.connect({ port, tls });
@@ -368,9 +379,7 @@ for (const kind of PORTS) {
         expect(text).to.equal('again');
         expect(headers).to.deep.include(['Connection', 'keep-alive']);
       }
-      answers[0]?.end('slow');
-      expect((await slow.response()).text).to.equal('slow');
-      slow.end();
+      await answered();
       expect((await stopped).served).to.equal(1);
       expect(client.ending).to.equal('open');
       const closed = once(server, 'close');
@@ -382,21 +391,13 @@ for (const kind of PORTS) {
 
     for (const host of ['127.0.0.1', 'localhost']) {
       it(`does not listen again when it is stopped before it does (on ${host})`, async () => {
-        const answers: ServerResponse[] = [];
-        const { server, port } = await servers.start(kind, {}, (_req, res) => answers.push(res));
-        const slow = await H1Client.connect({ port, tls });
-        slow.request();
-        await eventually(() => answers.length === 1, 'a request in flight');
-        const stopped = server.shutdown();
-        await eventually(() => !server.listening, 'a closed listener');
+        const { server, stopped, answered } = await stoppedInTheMiddle();
         server.listen(0, host);
         const again = server.shutdown();
         const closed = once(server, 'close');
         // As long as the name takes to be found.
         await new Promise((resolve) => setTimeout(resolve, 50));
-        answers[0]?.end('slow');
-        expect((await slow.response()).text).to.equal('slow');
-        slow.end();
+        await answered();
         expect(await again).to.equal(await stopped);
         await closed;
         expect([server.listening, server.ready]).to.deep.equal([false, false]);
