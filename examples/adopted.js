@@ -2,6 +2,7 @@
 //   curl localhost:8080/                    hello
 //   curl localhost:8080/events              ends by itself when its connection is drained
 //   curl -X POST localhost:8080/move        drain what is older than ten seconds, over a minute
+// In a clone of lastcall: npm run build, first.
 import { addAbortListener } from 'node:events';
 import express from 'express';
 import { adopt, drainSignal, parseFilter } from 'lastcall';

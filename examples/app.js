@@ -1,4 +1,4 @@
-// A listener for the command: lastcall serve examples/app.js
+// A listener for the command: lastcall serve examples/app.js (in a clone: npm run build, node dist/cli/main.js serve …)
 import { addAbortListener } from 'node:events';
 import { connectionOf, drainSignal } from 'lastcall';
 

@@ -1,6 +1,7 @@
 // Moves one tenant away while everybody else is served: node examples/tenants.js [PORT], then
-//   curl localhost:8080/ -H 'x-tenant: acme'         tag a connection
-//   curl -X DELETE localhost:8080/tenants/acme       drain all that carry the tag
+//   (printf 'GET / HTTP/1.1\r\nhost: x\r\nx-tenant: acme\r\n\r\n'; sleep 60) | nc localhost 8080    tag a connection
+//   curl -X DELETE localhost:8080/tenants/acme    in another terminal: drain all that carry the tag
+// In a clone of lastcall: npm run build, first.
 import { connectionOf, createServer } from 'lastcall';
 
 const server = createServer({ cleartext: true }, (req, res) => {

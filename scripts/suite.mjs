@@ -21,7 +21,7 @@ export async function runSuite(node, args = []) {
   const file = join(folder, 'counts.json');
   const mocha = join(root, 'node_modules/mocha/bin/mocha.js');
   const strict = process.env.CI === 'true' ? ['--forbid-only'] : [];
-  // Tests wait more than they compute: each file in a process of its own, three for each core.
+  // Tests wait more than they compute: three processes for each core, which take one file after the other.
   const parallel = ['--parallel', '--jobs', String(3 * availableParallelism())];
   const options = ['--reporter', './scripts/reporter.mjs', '--fail-zero', ...parallel, ...strict, ...args];
   const child = spawn(node, [mocha, ...options], {

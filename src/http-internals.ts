@@ -274,9 +274,9 @@ export function sentContinue(res: ServerResponse): boolean {
   return (res as unknown as ResponseInternals)._sent100 === true;
 }
 
-/** Hands a formatted head to the socket at once instead of with the first body bytes. */
+/** Hands a formatted head to the socket instead of with the first body bytes, as Node does with the end of an empty body. */
 export function sendHead(res: ServerResponse): void {
-  (res as unknown as Required<ResponseInternals>)._send('');
+  (res as unknown as Required<ResponseInternals>)._send('', 'latin1');
 }
 
 function swallow(): boolean {

@@ -17,7 +17,8 @@ export type { CutRequest, DrainOutcome, DrainReport, DrainSummary, RequestCounts
 export { type DrainOptions, gracefulShutdown } from './core/shutdown.js';
 export type { DrainProgress, WaveOptions } from './core/waves.js';
 export type { H1Options } from './h1/options.js';
-export type { H2Options } from './h2/options.js';
+export type { H2Options, H2PingOptions } from './h2/options.js';
+export type { H2Tunnel } from './h2/tunnel.js';
 export type { Drainable, Stoppable } from './ops/drainable.js';
 export { type OperatorEndpoint, startOperator } from './ops/operator.js';
 export { type Cleanup, onSignals, type ShutdownCause, type SignalOptions } from './ops/signals.js';

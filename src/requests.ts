@@ -100,7 +100,7 @@ export class Application implements RequestHost {
   }
 
   clientError(_connection: LiveConnection, error: Error & { code?: string }, stream: Duplex): boolean {
-    return this.#server.emit('clientError', error, stream);
+    return emitApart(this.#server, 'clientError', error, stream);
   }
 
   listensFor(event: string): boolean {

@@ -61,7 +61,8 @@ export type RotateOptions = Omit<DrainManyOptions, 'follow'>;
  * Events beyond net.Server's: `request`, `upgrade`, `connect`, `checkContinue`, `checkExpectation`, `clientError`,
  * `secureConnection`, `tlsClientError`, `timeout` as http.Server's and https.Server's (`clientError` of an HTTP/2
  * connection: its client has been told, the socket isn't writable, and what is written to it goes nowhere);
- * `handlerError(error, req, res)` when a handler throws or rejects (without a listener it is printed to stderr);
+ * `handlerError(error, req, res)` when a handler throws or rejects, `res` undefined for `upgrade` and `connect` (without
+ * a listener it is printed to stderr);
  * `proxyError(error, socket)` when a connection that must begin with a PROXY header doesn't: a `ProxyProtocolError`, and
  * the balancer's socket, which is closed next; `stopping` when a shutdown begins.
  */

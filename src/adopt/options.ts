@@ -20,8 +20,7 @@ export type AdoptableServer = NetServer &
 
 export interface AdoptOptions {
   /**
-   * Defaults for `gracefulShutdown`, `drain` and `rotate`; for `shutdown`, `onSignals` and recycling, too, where they have
-   * none of their own (all have a `timeout`).
+   * Defaults for `gracefulShutdown` and `drain`; but for `timeout`, for `shutdown`, `onSignals` and recycling, too.
    */
   drain?: DrainOptions;
   /**

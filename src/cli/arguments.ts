@@ -6,6 +6,7 @@ import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { SHUTDOWN_TIMEOUT } from '../stop.js';
 import { CliError, firstLine } from './error.js';
 import { type DrainArguments, drainArguments, type ListArguments, listArguments } from './operator-arguments.js';
+import { timeOf } from './time.js';
 import { USAGE } from './usage.js';
 
 export interface ServeArguments {
@@ -18,8 +19,10 @@ export interface ServeArguments {
   readonly tls: { readonly key: string; readonly cert: string } | undefined;
   /** Port of the operator endpoint, 0: any free one; `undefined`: none. */
   readonly operator: number | undefined;
-  /** ms between SIGTERM and the drain. */
-  readonly delay: number;
+  /** ms from a signal to the end of the process. */
+  readonly timeout: number;
+  /** ms between SIGTERM and the drain; `undefined`: the default for such a timeout. */
+  readonly delay: number | undefined;
 }
 
 export type Command =
@@ -41,6 +44,7 @@ const SERVE = {
   key: { type: 'string' },
   cert: { type: 'string' },
   operator: { type: 'string' },
+  timeout: { type: 'string' },
   delay: { type: 'string' },
 } as const;
 
@@ -119,17 +123,19 @@ function sentence(message: string): string {
 }
 
 function serveArguments(
-  values: { port?: string; host?: string; key?: string; cert?: string; operator?: string; delay?: string },
+  values: { readonly [option in keyof Omit<typeof SERVE, keyof typeof GENERAL>]?: string | undefined },
   [app, ...rest]: readonly string[],
 ): ServeArguments {
   if (rest.length > 0) throw new CliError(`serve takes one app, got ${rest.length + 1}`);
+  const timeout = values.timeout === undefined ? SHUTDOWN_TIMEOUT : timeoutOf(values.timeout);
   return {
     app,
     host: values.host ?? '127.0.0.1',
     port: portOf('--port', values.port ?? '8443'),
     tls: tlsFiles(values.key, values.cert),
     operator: values.operator === 'off' ? undefined : portOf('--operator', values.operator ?? '8400', ' or off'),
-    delay: delayOf(values.delay ?? '5000'),
+    timeout,
+    delay: values.delay === undefined ? undefined : delayOf(values.delay, timeout),
   };
 }
 
@@ -139,15 +145,21 @@ function portOf(option: string, text: string, orElse = ''): number {
   return port;
 }
 
-/** What a delay leaves to the drains, in ms. */
+/** What a delay leaves to the drains, and a shutdown takes at least, in ms. */
 const MIN_DRAIN = 1_000;
 
-function delayOf(text: string): number {
-  const delay = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
-  const most = SHUTDOWN_TIMEOUT - MIN_DRAIN;
-  if (!(delay <= most)) {
+function timeoutOf(text: string): number {
+  const timeout = timeOf('--timeout', text);
+  if (timeout < MIN_DRAIN) throw new CliError(`--timeout must be at least ${MIN_DRAIN} ms, got '${text}'`);
+  return timeout;
+}
+
+function delayOf(text: string, timeout: number): number {
+  const delay = timeOf('--delay', text);
+  const most = timeout - MIN_DRAIN;
+  if (delay === Infinity || delay > most) {
     throw new CliError(
-      `--delay must be from 0 to ${most} ms, as a shutdown takes at most ${SHUTDOWN_TIMEOUT} with its drains, got '${text}'`,
+      `--delay must be from 0 to ${most} ms, as a shutdown takes at most ${timeout} with its drains (--timeout), got '${text}'`,
     );
   }
   return delay;

@@ -26,18 +26,23 @@ export async function drain({ url, what, query, wait, json }: DrainArguments): P
   else if ('filter' in what) query.set('progress', '1');
   if ('filter' in what) query.set('filter', what.filter);
   const path = 'id' in what ? `/connections/${what.id}/drain` : '/drain';
-  const answer = await ask(url, 'POST', path, query, json || wait);
+  const answer = await ask(url, 'POST', path, query, json || wait, wait ? 200 : 202);
   if (!wait) {
     for await (const text of answer) process.stdout.write(text);
     return;
   }
   const result = await resultOf(answer);
+  if (result === undefined) throw noEndpoint(url);
   process.stdout.write(json ? `${JSON.stringify(result, null, 2)}\n` : textOf(result));
   if (result.aborted + result.unserved > 0) process.exitCode = LOSSES;
 }
 
-/** The last object; those before it tell how far it is, which is shown on a terminal. */
-async function resultOf(answer: AsyncIterable<string>): Promise<DrainReport | DrainSummary> {
+/**
+ * The last object; those before it tell how far it is, which is shown on a terminal.
+ *
+ * @returns `undefined`: it is none that tells of a drain
+ */
+async function resultOf(answer: AsyncIterable<string>): Promise<DrainReport | DrainSummary | undefined> {
   const told = new ProgressLine();
   let text = '';
   try {
@@ -48,7 +53,16 @@ async function resultOf(answer: AsyncIterable<string>): Promise<DrainReport | Dr
   } finally {
     told.clear();
   }
-  return JSON.parse(text) as DrainReport | DrainSummary;
+  try {
+    const result = JSON.parse(text) as DrainReport | DrainSummary;
+    return Number.isInteger(result.aborted + result.unserved) ? result : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function noEndpoint(url: URL): CliError {
+  return new CliError(`what answers at ${url.origin} is no operator endpoint`);
 }
 
 function brokenOff(error: unknown): CliError {
@@ -89,13 +103,18 @@ function textOf(result: DrainReport | DrainSummary): string {
   return 'outcome' in result ? formatReport(result) : formatSummary(result);
 }
 
-/** An answer that says yes, in pieces. */
+/**
+ * An answer that says yes, in pieces.
+ *
+ * @param status of what says so
+ */
 async function ask(
   url: URL,
   method: string,
   path: string,
   query: URLSearchParams,
   json: boolean,
+  status = 200,
 ): Promise<AsyncIterable<string>> {
   const target = new URL(path, url);
   target.search = query.toString();
@@ -113,7 +132,11 @@ async function ask(
   req.on('error', () => {});
   const saysYes = (answer.statusCode ?? 500) < 400;
   const pieces = piecesOf(answer, saysYes && method === 'POST' ? brokenOff : cutShort);
-  if (saysYes) return pieces;
+  if (answer.statusCode === status) return pieces;
+  if (saysYes) {
+    answer.destroy();
+    throw noEndpoint(url);
+  }
   let text = '';
   for await (const piece of pieces) text += piece;
   throw new CliError(problemOf(text));

@@ -1,7 +1,7 @@
 /** What `lastcall list` and `lastcall drain` may say, as the requests to the operator endpoint that they come to. */
-import { parseDuration } from '../core/duration-text.js';
 import { parseFilter } from '../core/filter-text.js';
 import { CliError } from './error.js';
+import { timeOf } from './time.js';
 
 export interface ListArguments {
   /** Of the operator endpoint. */
@@ -61,7 +61,8 @@ export function drainArguments(values: Values, words: readonly string[]): DrainA
   const query = new URLSearchParams();
   for (const [option, name] of Object.entries(DURATIONS)) {
     const value = values[option];
-    if (typeof value === 'string') query.set(name, milliseconds(`--${option}`, value));
+    // As the endpoint takes it too, but a typo is told before anything is asked.
+    if (typeof value === 'string') query.set(name, String(timeOf(`--${option}`, value)));
   }
   if (typeof values.concurrency === 'string') query.set('concurrency', count('--concurrency', values.concurrency));
   if (values.follow === true) query.set('follow', '1');
@@ -71,14 +72,6 @@ export function drainArguments(values: Values, words: readonly string[]): DrainA
   const what = isId ? { id: text } : { filter: text };
   const wait = values['no-wait'] !== true;
   return { url: endpoint(values.operator), what, query, wait, json: values.json === true };
-}
-
-/** As the endpoint takes it too, but a typo is told before anything is asked. */
-function milliseconds(option: string, text: string): string {
-  const ms =
-    text === 'Infinity' ? Infinity : (parseDuration(text) ?? (/^\d+(?:\.\d+)?$/.test(text) ? Number(text) : -1));
-  if (ms < 0) throw new CliError(`${option} must be a time such as 500ms, 10s or 1h30m, got '${text}'`);
-  return String(ms);
 }
 
 function count(option: string, text: string): string {

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer, type Server } from '../index.js';
 import { type OperatorEndpoint, startOperator } from '../ops/operator.js';
-import { onSignals } from '../ops/signals.js';
+import { defaultSignals, onSignals } from '../ops/signals.js';
 import { formatCount, formatDuration, formatSummary } from '../ops/text.js';
 import { loadApp } from './app.js';
 import type { ServeArguments } from './arguments.js';
@@ -16,11 +16,14 @@ import { CliError, reasonOf } from './error.js';
  *
  * @throws {CliError} when it can't start
  */
-export async function serve({ app, host, port, tls, operator: operatorPort, delay }: ServeArguments): Promise<void> {
+export async function serve(args: ServeArguments): Promise<void> {
+  const { app, host, port, tls, operator: operatorPort, timeout } = args;
+  const { delay = defaultSignals(timeout).SIGTERM?.delay ?? 0 } = args;
   let operator: OperatorEndpoint | undefined;
   const certificate = (tls && readCertificate(tls)) ?? (await makeCertificate(host));
   const server = createServer(certificate);
   onSignals(server, {
+    timeout,
     signals: { SIGTERM: { delay } },
     onSignal(cause, step) {
       if (cause === 'SIGINT' && process.stderr.isTTY) process.stderr.write('\n');

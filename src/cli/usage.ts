@@ -32,13 +32,15 @@ options:
   --cert FILE       certificate chain, PEM; made at start, kept in memory
   --operator PORT   port of the operator endpoint on 127.0.0.1: list and drain
                     connections (default 8400; 0: any free one; off: none)
-  --delay MS        after SIGTERM: serve on for so long, not ready, so that
-                    balancers notice (default 5000)
+  --timeout TIME    of a shutdown, from the signal to the end (default 25s)
+  --delay TIME      after SIGTERM: serve on for so long, not ready, so that
+                    balancers notice (default 5s, or a fifth of the timeout)
   --help            this text
   --version         the version
 
-Ctrl-C or SIGTERM: no new connections, every open one is drained, exit.
-A second one cuts what is left.
+Ctrl-C: no new connections, every open one is drained, exit. SIGTERM: the same
+after --delay. A second one cuts what is left, as does the end of --timeout.
+TIME: 500ms, 10s, 1h30m, or a number of milliseconds.
 `,
 
   list: `usage: lastcall list [FILTER] [options]

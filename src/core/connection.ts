@@ -365,4 +365,4 @@ export class LiveConnection implements Connection {
  * What a peer does to its connection must never crash the process, not even after the socket was handed to an
  * application that doesn't listen for its errors; 'close' always follows.
  */
-function ignore(): void {}
+export function ignore(): void {}

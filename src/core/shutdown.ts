@@ -270,7 +270,8 @@ class Drain {
     connection.destroyedHere = true;
     const cutting = connection.active > 0;
     const end = (): void => connection.reset(undefined, cutting);
-    const flushed = connection.driver?.cut() ?? Promise.resolve();
+    // While it lingers there is nothing to tell.
+    const flushed = (this.#finished ? undefined : connection.driver?.cut()) ?? Promise.resolve();
     const timer = setTimeout(end, CUT_FLUSH);
     void flushed.then(() => {
       clearTimeout(timer);

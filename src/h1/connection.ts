@@ -8,14 +8,23 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { LiveConnection } from '../core/connection.js';
+import { claimSocket, ignore, type LiveConnection } from '../core/connection.js';
 import type { DrainTerms, Driver } from '../core/driver.js';
 import type { RequestEvent, RequestHost } from '../core/host.js';
 import type { KeepAliveSettings } from '../core/keep-alive.js';
 import { LingeringClose } from '../core/linger.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
-import { advertiseKeepAlive, cutBody, discardBody, isSilenced, onMessageBegin, sendHead } from '../http-internals.js';
+import {
+  advertiseKeepAlive,
+  cutBody,
+  discardBody,
+  formattedHead,
+  isSilenced,
+  onMessageBegin,
+  responseOn,
+  sendHead,
+} from '../http-internals.js';
 import { bytesTaken, type ResetWatcher, watchForReset } from '../socket-internals.js';
 import { Backlog, type Reader } from './backlog.js';
 import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exchange.js';
@@ -82,6 +91,15 @@ function onEndAgain(this: OwnedSocket): OwnedSocket {
 
 function next(driver: H1Connection): void {
   driver.next();
+}
+
+/**
+ * A head that nothing has followed yet. A corked one follows with its body, and so does one that only goes with text:
+ * node:http makes such characters of a Content-Disposition where it knows the length.
+ */
+function sendLoneHead(res: ServerResponse): void {
+  const head = formattedHead(res);
+  if (head !== undefined && res.writableCorked === 0 && !/[\u0100-\uffff]/.test(head)) sendHead(res);
 }
 
 export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reader, ResetWatcher, Timed {
@@ -153,8 +171,9 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     return !this.#unanswered.isEmpty;
   }
 
+  /** What the application has corked waits for the application. */
   get waiting(): number {
-    return this.#socket.writableLength;
+    return this.#socket.writableCorked > 0 ? 0 : this.#socket.writableLength;
   }
 
   get bytesTaken(): number {
@@ -175,7 +194,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     if (exchange !== undefined) {
       // Of a request that waits for its turn nobody reads the body.
       if (exchange !== this.#unanswered.first || exchange.waits) return { what: 'answer' };
-      if (exchange.req.complete || exchange.awaitsContinue) return { what: 'answer' };
+      if (exchange.req.complete || exchange.req.destroyed || exchange.awaitsContinue) return { what: 'answer' };
       const heldBack = exchange.res.headersSent || !exchange.awaitsBody;
       return { what: 'body', since: exchange.turnAt, heldBack };
     }
@@ -188,7 +207,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
 
   expired({ what }: Awaited): void {
     if (what === 'head' || what === 'body') {
-      this.#connection.limited(what === 'head' ? 'headersTimeout' : 'bodyTimeout');
+      if (this.#refusal === undefined) this.#connection.limited(what === 'head' ? 'headersTimeout' : 'bodyTimeout');
       this.clientError(requestTimeoutError());
     } else if (this.#state === 'announced') this.#settled?.();
     else if (what === 'tail') this.#end();
@@ -240,13 +259,13 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
       this.#countLate();
       return;
     }
-    const exchange = new Exchange(this, req, res, startedAt);
+    const exchange = new Exchange(this, req, res, startedAt, this.bytesRead);
     this.#tail.forget();
     this.#unanswered.add(exchange);
     this.#connection.began(req.headers.host, startedAt);
     this.#received++;
     if (this.#state === 'announced') exchange.followHead();
-    if (this.#unanswered.isFull && this.#backlog.hold()) this.#connection.limited('pipelining');
+    if (this.#unanswered.isFull(this.bytesRead) && this.#backlog.hold()) this.#connection.limited('pipelining');
     const { maxRequestsPerSocket } = this.#context.settings;
     if (maxRequestsPerSocket > 0 && this.#received >= maxRequestsPerSocket && this.#state === 'open') {
       void drain(this.#connection, this.#context.recycling);
@@ -397,22 +416,30 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     );
   }
 
-  /** The head goes out at once, so that no request can slip in between; a corked one follows with its body. */
+  /** The head goes out before anything more is read, so that no request can slip in between; if it may, with its body. */
   closeAnnounced({ res }: Exchange): void {
     this.#state = 'committed';
-    if (res.writableCorked === 0) sendHead(res);
+    process.nextTick(sendLoneHead, res);
     this.#settled?.();
   }
 
   /** An answer that ends the connection is with the kernel, or was dropped because the socket failed: 'close' follows then. */
   lastResponseFlushed(): void {
     if (this.#socketFailed) return;
+    const { first } = this.#unanswered;
+    // The application may have asked for it itself: what it has ended is flushed first.
+    const flushing = first?.res.writableEnded === true && responseOn(this.#socket) === first.res ? first : undefined;
     for (const exchange of this.#unanswered.removeAll()) {
+      if (exchange === flushing) continue;
       this.#connection.ended('unserved');
       exchange.abandon();
     }
-    if (this.#upgrade !== undefined) this.#connection.ended('unserved');
-    this.#upgrade = undefined;
+    if (flushing !== undefined) this.#unanswered.add(flushing);
+    if (this.#upgrade !== undefined) {
+      this.#connection.ended('unserved');
+      this.#upgrade.drop();
+      this.#upgrade = undefined;
+    }
     this.#refusal?.settle();
     this.#end();
   }
@@ -425,16 +452,23 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     const answering = (): ServerResponse | undefined => this.#unanswered.first?.res;
     this.#headBeganAt = 0;
     this.#backlog.letGo();
+    if (stream !== this.#socket) {
+      // Some versions of Node hand over a stream that is destroyed with the socket, and its errors, for a request whose
+      // body is still to come.
+      stream.on('error', ignore);
+      claimSocket(stream, this.#connection);
+    }
     if (this.#isLate) {
       this.#countLate();
       discardBody(req);
       forwardDrain(this.#socket, answering);
+      stream.resume();
       this.#socket.resume();
       return;
     }
     this.#received++;
     // A drain that begins with it has to know of it.
-    this.#upgrade = new Upgrade(req, startedAt, () => this.#handOver(event, req, stream, head));
+    this.#upgrade = new Upgrade(req, stream, startedAt, () => this.#handOver(event, req, stream, head));
     this.#connection.began(req.headers.host);
     if (this.answering) this.#upgrade.waitFor(this.#socket, answering);
     else this.#upgrade.turn();
@@ -446,6 +480,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     if (!host.listensFor(event)) {
       this.#upgrade = undefined;
       this.#connection.ended('malformed');
+      stream.resume();
       this.#socket.resume();
       this.#socket.write(refusalText(501));
       this.#end();
@@ -486,20 +521,23 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     if (limit !== undefined) this.#connection.limited(limit);
     const headIsOpen = this.#headBeganAt > 0;
     this.#headBeganAt = 0;
+    const upgrade = this.#upgrade;
+    this.#upgrade = undefined;
+    upgrade?.drop();
     const answerBegan = broken?.res.headersSent === true;
     const answered = broken === undefined && !headIsOpen && this.#tail.isOpen;
     // An answer that is there already, or has begun, leaves no place for another.
     const answer = answered || answerBegan ? undefined : status;
-    const refusal = new Refusal(this.#connection, this.#socket, answer, headIsOpen, () => this.#end());
+    const tell = (): boolean => this.#context.host.clientError(this.#connection, error, this.#socket);
+    const refusal = new Refusal(this.#connection, this.#socket, answer, headIsOpen, tell, () => this.#end());
     this.#refusal = refusal;
     if (refusal.isPending) {
-      if (broken === undefined) this.#connection.began();
-      else this.#unanswered.removeLast();
+      if (broken !== undefined) this.#unanswered.removeLast();
+      else if (upgrade === undefined) this.#connection.began();
     }
-    if (this.#context.host.clientError(this.#connection, error, this.#socket)) {
-      refusal.leave();
-      return;
-    }
+    // Whoever answers instead has to wait for the answers before it, too.
+    const isNow = answerBegan && broken === this.#unanswered.first;
+    if ((isNow || !this.answering) && refusal.tell()) return;
     if (broken !== undefined) {
       if (answerBegan) this.#breakOff(broken);
       else broken.abandon();
@@ -588,6 +626,8 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
       else this.#connection.ended('malformed');
     }
     this.#refusal?.settle();
+    // Its turn has not come: nothing is to be answered any more, but somebody may count.
+    this.#refusal?.tell();
     if (this.#upgrade === undefined) return;
     const { req, startedAt } = this.#upgrade;
     if (handedOver && !this.#connection.destroyedHere) this.#connection.ended('served');

@@ -40,6 +40,8 @@ export class Exchange {
   readonly startedAt: number;
   /** How the application got it; node:http answers some requests (no Host, unknown expectation) by itself. */
   delivered: RequestEvent | undefined;
+  /** How many bytes of the connection had been read when it came. */
+  readonly bytesBefore: number;
   /** When its turn came, behind the requests before it. */
   turnAt: number;
   /** The application is yet to be given it. */
@@ -47,11 +49,12 @@ export class Exchange {
   /** Where it waits for requests before it: the async context in which the application gets it. */
   context: AsyncResource | undefined;
 
-  constructor(owner: ExchangeOwner, req: IncomingMessage, res: ServerResponse, startedAt: number) {
+  constructor(owner: ExchangeOwner, req: IncomingMessage, res: ServerResponse, startedAt: number, bytesBefore: number) {
     this.owner = owner;
     this.req = req;
     this.res = res;
     this.startedAt = startedAt;
+    this.bytesBefore = bytesBefore;
     this.turnAt = startedAt;
     (res as OwnedResponse)[kExchange] = this;
     hookDetachSocket(res, onDetach);
@@ -68,9 +71,11 @@ export class Exchange {
     return !req.isPaused() && req.readableLength < req.readableHighWaterMark;
   }
 
-  /** Whether the client waits for a 100 (Continue) before it sends the body. */
+  /** Whether the client waits for a 100 (Continue) before it sends the body; it needn't. */
   get awaitsContinue(): boolean {
-    return this.delivered === 'checkContinue' && !sentContinue(this.res);
+    const { req } = this;
+    if (this.delivered !== 'checkContinue' || sentContinue(this.res)) return false;
+    return req.readableLength === 0 && !req.readableDidRead;
   }
 
   /** Nothing will be answered, and the rest of the body is of no use. */

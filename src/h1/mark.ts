@@ -2,13 +2,21 @@
  * Marks a response head with `Connection: close`, whatever path writes it and whatever the handler set itself: its own
  * `Connection: keep-alive` is overruled, its other connection options stay (RFC 9110 §7.6.1).
  */
-import type { ServerResponse } from 'node:http';
+import { OutgoingMessage, type ServerResponse } from 'node:http';
 import { formattedHead, rawHeaderNames, replaceHead, storeHeader } from '../http-internals.js';
 
 /** Formats a head that says `Connection: close`. */
 export function storeHeaderWithClose(res: ServerResponse, firstLine: string, headers: unknown): void {
   res.shouldKeepAlive = false;
-  storeHeader(res, firstLine, withClose(fieldsOf(res, headers)));
+  if (!Array.isArray(headers) && rawHeaderNames(res).length > 0) {
+    // What was set is formatted as it is: node:http has checked it, and what it makes of some fields wouldn't pass again.
+    const options = connectionOptions(res.getHeader('connection') ?? '');
+    OutgoingMessage.prototype.setHeader.call(res, 'Connection', [...options, 'close'].join(', '));
+    OutgoingMessage.prototype.removeHeader.call(res, 'keep-alive');
+    storeHeader(res, firstLine, headers);
+    return;
+  }
+  storeHeader(res, firstLine, withClose(fieldsOf(headers)));
 }
 
 /** Has a head that was formatted earlier, but not sent yet, say `Connection: close`; `false`: there is none. */
@@ -18,7 +26,8 @@ export function markFormattedHead(res: ServerResponse): boolean {
   const [firstLine = '', ...lines] = head.slice(0, -'\r\n\r\n'.length).split('\r\n');
   const fields = lines.flatMap((line) => {
     const colon = line.indexOf(':');
-    return [line.slice(0, colon), line.slice(colon + 1).trim()];
+    // Other white space than HTTP's is a part of the value.
+    return [line.slice(0, colon), line.slice(colon + 1).replace(/^[\t ]+|[\t ]+$/g, '')];
   });
   const marked = withClose(fields);
   let text = `${firstLine}\r\n`;
@@ -27,11 +36,9 @@ export function markFormattedHead(res: ServerResponse): boolean {
   return true;
 }
 
-/** The three forms in which a head's fields reach Node's formatter, as one: name, value, name, value. */
-function fieldsOf(res: ServerResponse, headers: unknown): unknown[] {
+/** The forms in which the fields of writeHead() reach Node's formatter, as one: name, value, name, value. */
+function fieldsOf(headers: unknown): unknown[] {
   if (Array.isArray(headers)) return Array.isArray(headers[0]) ? headers.flat(1) : headers;
-  const stored = rawHeaderNames(res);
-  if (stored.length > 0) return stored.flatMap((name) => [name, res.getHeader(name)]);
   return typeof headers === 'object' && headers !== null ? Object.entries(headers).flat(1) : [];
 }
 

@@ -12,6 +12,9 @@ import type { Exchange } from './exchange.js';
 /** Requests that may wait for their turn, as many as HTTP/2's streams; beyond it nothing is read until half are answered. */
 const MOST = 100;
 
+/** Bytes that came since the first of those that wait; heads and bodies, they are all in memory. */
+const MOST_BYTES = 262_144;
+
 /** ms that a request counts for at least: what is done behind an `await` is in the same turn as a rule, and not seen. */
 const LEAST_WORK = 0.01;
 
@@ -59,9 +62,15 @@ export class Pipeline {
     return this.#exchanges.length === 0;
   }
 
-  /** More wait than may. */
-  get isFull(): boolean {
-    return this.#exchanges.length > MOST;
+  /**
+   * More wait than may.
+   *
+   * @param bytesRead of the connection, so far
+   */
+  isFull(bytesRead: number): boolean {
+    if (this.#exchanges.length > MOST) return true;
+    const waiting = this.#exchanges[1];
+    return waiting !== undefined && bytesRead - waiting.bytesBefore > MOST_BYTES;
   }
 
   /** No more than half as many wait as may. */

@@ -6,6 +6,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { LiveConnection } from '../core/connection.js';
 import type { Limit } from '../core/limits.js';
+import { rethrow } from '../core/rethrow.js';
 
 const TIMED_OUT = 'ERR_HTTP_REQUEST_TIMEOUT';
 
@@ -46,6 +47,7 @@ export class Refusal {
   readonly #socket: Socket;
   readonly #status: number | undefined;
   readonly #end: () => void;
+  #tell: (() => boolean) | undefined;
   #isPending: boolean;
   #headIsOpen: boolean;
   #isLeft = false;
@@ -53,6 +55,7 @@ export class Refusal {
   /**
    * @param status `undefined`: what is refused has its answer already, or the beginning of one
    * @param headIsOpen the head of what is refused isn't complete
+   * @param tell tells the application; `true`: it answers instead
    * @param end ends the connection
    */
   constructor(
@@ -60,6 +63,7 @@ export class Refusal {
     socket: Socket,
     status: number | undefined,
     headIsOpen: boolean,
+    tell: () => boolean,
     end: () => void,
   ) {
     this.#connection = connection;
@@ -67,6 +71,7 @@ export class Refusal {
     this.#status = status;
     this.#isPending = status !== undefined;
     this.#headIsOpen = headIsOpen;
+    this.#tell = tell;
     this.#end = end;
   }
 
@@ -82,17 +87,25 @@ export class Refusal {
     return isOwn;
   }
 
-  /** The application answers instead. */
-  leave(): void {
+  /** Tells the application, once. `true`: it answers instead. */
+  tell(): boolean {
+    const tell = this.#tell;
+    this.#tell = undefined;
+    try {
+      if (tell?.() !== true) return false;
+    } catch (error) {
+      rethrow(error);
+    }
     this.#isLeft = true;
     this.settle();
     if (this.#socket.writableEnded) this.#end();
     else this.#socket.once('finish', this.#end);
+    return true;
   }
 
   /** All that came before has been answered. */
   turn(): void {
-    if (this.#isLeft) return;
+    if (this.#isLeft || this.tell()) return;
     this.settle();
     if (this.#status !== undefined) this.#socket.write(refusalText(this.#status));
     this.#end();

@@ -34,9 +34,12 @@ export function createH1Server(settings: H1Settings): Server {
   server.maxHeadersCount = settings.maxHeadersCount;
   server.timeout = 0;
   allowHalfOpenRequests(server);
-  server.on('clientError', (error: Error & { code?: string }, socket) =>
-    h1ConnectionOf(socket as Socket)?.clientError(error),
-  );
+  server.on('clientError', (error: Error & { code?: string }, socket) => {
+    const driver = h1ConnectionOf(socket as Socket);
+    if (driver !== undefined) driver.clientError(error);
+    // It was upgraded, but the body of that request, which some versions of Node still parse then, is none.
+    else socket.destroy(error);
+  });
   // Without a listener node:http would reset the connection; what to answer is decided per connection.
   server.on('connect', (req: IncomingMessage, stream, head: Buffer) =>
     h1ConnectionOf(req.socket)?.upgrade('connect', req, stream, head),

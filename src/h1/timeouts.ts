@@ -44,6 +44,9 @@ export interface Timed {
 /** A stall is noticed after at most this much more than its limit. */
 const LOOKS_PER_TIMEOUT = 4;
 
+/** Without a limit on stalls there are limits on whole requests, in ms, and what is awaited changes unseen. */
+const LONGEST_LIMIT = 120_000;
+
 export class Timeouts {
   readonly #connection: Timed;
   readonly #settings: H1Settings;
@@ -133,7 +136,7 @@ export class Timeouts {
   /** Looking this often finds stalls in time. */
   get #period(): number {
     const { bodyTimeout, sendTimeout } = this.#settings;
-    return Math.min(limit(bodyTimeout), limit(sendTimeout)) / LOOKS_PER_TIMEOUT;
+    return Math.min(limit(bodyTimeout), limit(sendTimeout), LONGEST_LIMIT) / LOOKS_PER_TIMEOUT;
   }
 
   /** When what is awaited has taken too long. */

@@ -5,6 +5,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 
 export class Upgrade {
   readonly req: IncomingMessage;
@@ -12,11 +13,19 @@ export class Upgrade {
   readonly startedAt: number;
   /** Hands the connection over. */
   turn: () => void;
+  readonly #stream: Duplex;
 
-  constructor(req: IncomingMessage, startedAt: number, handOver: () => void) {
+  /** @param stream what is handed over: the socket, or what stands for it until the request's body is complete */
+  constructor(req: IncomingMessage, stream: Duplex, startedAt: number, handOver: () => void) {
     this.req = req;
+    this.#stream = stream;
     this.startedAt = startedAt;
     this.turn = handOver;
+  }
+
+  /** Nobody gets it: what comes on it is discarded. */
+  drop(): void {
+    this.#stream.resume();
   }
 
   /** Answers before it are still to be written. */

@@ -7,7 +7,7 @@
 import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import { claimSocket, connectionOfSocket, type LiveConnection } from '../core/connection.js';
 import type { DrainTerms, Driver } from '../core/driver.js';
-import { lingeringClose } from '../core/linger.js';
+import { LingeringClose } from '../core/linger.js';
 import { now } from '../core/timing.js';
 import { streamsOf } from '../http-internals.js';
 
@@ -44,6 +44,7 @@ export class BuiltinH2Connection implements Driver {
   readonly #session: ServerHttp2Session;
   readonly #open = new Set<OpenStream>();
   #terms: DrainTerms | undefined;
+  #closing: LingeringClose | undefined;
 
   constructor(connection: LiveConnection, session: ServerHttp2Session) {
     this.#connection = connection;
@@ -83,6 +84,7 @@ export class BuiltinH2Connection implements Driver {
 
   tighten(terms: DrainTerms): void {
     this.#terms = terms;
+    this.#closing?.tighten(terms);
   }
 
   async settle(): Promise<void> {}
@@ -99,7 +101,9 @@ export class BuiltinH2Connection implements Driver {
   }
 
   async linger(): Promise<void> {
-    if (this.#terms !== undefined) await lingeringClose(this.#connection.socket, this.#terms);
+    if (this.#terms === undefined) return;
+    this.#closing ??= new LingeringClose(this.#connection.socket, this.#terms);
+    await this.#closing.over;
   }
 
   async cut(): Promise<void> {}

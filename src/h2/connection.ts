@@ -12,7 +12,7 @@ import { lingeringClose } from '../core/linger.js';
 import { rethrow } from '../core/rethrow.js';
 import { type DrainSettings, drain } from '../core/shutdown.js';
 import { now } from '../core/timing.js';
-import { type ResetWatcher, watchForReset } from '../socket-internals.js';
+import { bytesTaken, type ResetWatcher, watchForReset } from '../socket-internals.js';
 import { Deadlines, type Timed } from './deadlines.js';
 import { H2Drain } from './drain.js';
 import { ErrorCode, H2Error } from './errors.js';
@@ -104,6 +104,8 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
     if (this.#state !== 'open') return end;
     const { session } = this;
     const wire = this.#wire;
+    // No request needs to be open for it not to read what it provokes.
+    if (this.waiting > 0) this.#deadlines.busy();
     if (wire.backlog > MAX_BACKLOG) {
       this.#reading.pause();
       return 0;
@@ -173,6 +175,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
       connection,
       queuedBytes: 0,
       destroyed: () => connection.destroy(),
+      destroyedSoon: () => connection.destroy(),
       timeoutChanged: () => {},
     });
     try {
@@ -284,7 +287,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
     return this.#socket.writableLength;
   }
   get progress(): number {
-    return this.#wire.progress;
+    return bytesTaken(this.#socket);
   }
   users(): Iterable<StreamUser> {
     return this.#requests.users();
@@ -326,7 +329,9 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
 
   silent(user: StreamUser): void {
     try {
-      if (!user.timedOut() && user.fate === 'open') this.#requests.abandon(user, 'aborted', ErrorCode.CANCEL);
+      if (user.timedOut() || user.fate !== 'open') return;
+      if (user.responded) this.#requests.abandon(user, 'served', ErrorCode.NO_ERROR);
+      else this.#requests.abandon(user, 'aborted', ErrorCode.CANCEL);
     } catch (error) {
       rethrow(error);
     }

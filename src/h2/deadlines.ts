@@ -20,7 +20,7 @@ export interface Timed {
   readonly bytesRead: number;
   /** False: nothing is read at the moment, so the peer can't be blamed for what doesn't come. */
   readonly reads: boolean;
-  /** Bytes that wait in the socket, and a number that grows as they are written out. */
+  /** Bytes that wait in the socket, and a number that grows as the kernel takes them. */
   readonly waiting: number;
   readonly progress: number;
   users(): Iterable<StreamUser>;
@@ -70,6 +70,8 @@ export class Deadlines {
   /** Nothing was open at the last look, so the next one is far away. */
   #resting = false;
   #headSince = 0;
+  /** The highest stream when it began: every read may end in the middle of another head. */
+  #headBehind = 0;
   #progress = -1;
   #progressAt = 0;
   #bytesRead = -1;
@@ -88,15 +90,18 @@ export class Deadlines {
   busy(): void {
     if (!this.#resting) return;
     this.#resting = false;
-    this.#alarm.atMost(now() + this.#period());
+    this.#progressAt = now();
+    this.#alarm.atMost(this.#progressAt + this.#period());
   }
 
   /** A field block is or isn't under way after what was received. */
   midBlock(mid: boolean): void {
+    const { highestStreamId } = this.#connection.session;
     if (!mid) {
       this.#headSince = 0;
-    } else if (this.#headSince === 0) {
+    } else if (this.#headSince === 0 || this.#headBehind !== highestStreamId) {
       this.#headSince = now();
+      this.#headBehind = highestStreamId;
       this.busy();
     }
   }
@@ -235,6 +240,7 @@ export class Deadlines {
       this.#connection.reads &&
       stream.receiving &&
       !stream.tunnel &&
+      !(user.awaitsContinue && stream.sending === 'nothing' && stream.bytesReceived === 0) &&
       stream.unread === 0 &&
       stream.sending !== 'body' &&
       stream.sending !== 'ending';

@@ -3,7 +3,7 @@
  * the response, in the order node:http has them, and how it ended is decided here. What goes out is response.ts's; the
  * counting is the connection's.
  */
-import type { AsyncResource } from 'node:async_hooks';
+import { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
 import type { LiveConnection } from '../core/connection.js';
 import { endUnnoticed, hasNoListeners } from '../http-internals.js';
@@ -13,10 +13,10 @@ import { ErrorCode } from './errors.js';
 import type { RequestHead } from './fields.js';
 import { markFinished } from './message-internals.js';
 import { H2Request } from './request.js';
-import { drained, H2Response } from './response.js';
+import { drained, H2Response, sendCorked } from './response.js';
 import type { Session } from './session.js';
 import { SocketView, type Viewed } from './socket-view.js';
-import type { Framed, Stream } from './stream.js';
+import type { Framed, Rest, Stream } from './stream.js';
 
 /** How a request of the application has ended; `'open'`: it hasn't. */
 export type Fate = 'open' | 'served' | 'cancelled' | 'malformed' | 'aborted';
@@ -33,6 +33,8 @@ export interface StreamUser {
   delivered: boolean;
   /** The stream is closed, and `fate` final. */
   over: boolean;
+  /** Its client waits for a 100 (Continue) before it sends the body. */
+  readonly awaitsContinue: boolean;
   /** ms without traffic after which the application wants to know; 0: never. */
   readonly timeout: number;
   /** The bytes are there during the call only. */
@@ -90,8 +92,9 @@ export class Exchange implements StreamUser, Viewed {
   responded = false;
   delivered = false;
   over = false;
-  /** The head being stored is all there is. */
-  endsWithHead = false;
+  awaitsContinue = false;
+  /** What comes behind the head that is stored next. */
+  rest: Rest = 'open';
   corked: CorkedChunk[] | undefined = undefined;
   corkedBytes = 0;
   /** Body bytes handed to the request, but not yet wanted by the application. */
@@ -100,6 +103,9 @@ export class Exchange implements StreamUser, Viewed {
   #crumbs: Crumbs | undefined = undefined;
   /** The async context that the application got the request in; its later events belong there, too. */
   #context: AsyncResource | undefined = undefined;
+  /** The socket is to be destroyed once the answer is sent. */
+  #leavesSoon = false;
+  #viewClosed = false;
 
   constructor(owner: StreamOwner, stream: Stream, head: RequestHead) {
     this.owner = owner;
@@ -130,12 +136,6 @@ export class Exchange implements StreamUser, Viewed {
   /** The context that the host gave the request to the application in. */
   within(context: AsyncResource): void {
     this.#context = context;
-  }
-
-  /** A callback of the application's, in the context of its request. */
-  bound(callback: Framed): Framed {
-    const context = this.#context;
-    return context === undefined ? callback : (error) => context.runInAsyncScope(callback, undefined, error);
   }
 
   // The request
@@ -203,6 +203,11 @@ export class Exchange implements StreamUser, Viewed {
     return this.stream.queuedBytes + this.corkedBytes;
   }
 
+  /** A callback of the application's, in the async context that it was given in. */
+  bound(callback: Framed): Framed {
+    return AsyncResource.bind(callback);
+  }
+
   writable(): void {
     const context = this.#context;
     if (context === undefined) drained(this.res);
@@ -219,6 +224,7 @@ export class Exchange implements StreamUser, Viewed {
     if (this.responded) return;
     this.responded = true;
     this.owner.responded(this);
+    if (this.#leavesSoon) this.view.destroy();
   }
 
   finish(): void {
@@ -273,6 +279,8 @@ export class Exchange implements StreamUser, Viewed {
 
   #cutShort(): void {
     this.view.destroyed = true;
+    // Whoever waits for what they wrote learns that it is lost.
+    sendCorked(this);
     if (this.fate !== 'served') this.res.destroyed = true;
     const context = this.#context;
     if (context === undefined) process.nextTick(emitAborted, this);
@@ -287,6 +295,8 @@ export class Exchange implements StreamUser, Viewed {
       else req.destroy();
     }
     if (this.fate !== 'served') emitClose(res);
+    if (this.#viewClosed) return;
+    this.#viewClosed = true;
     view.emit('close', false);
   }
 
@@ -302,7 +312,17 @@ export class Exchange implements StreamUser, Viewed {
     this.owner.timeoutChanged(this);
   }
 
+  destroyedSoon(): void {
+    if (this.res.finished && !this.responded) this.#leavesSoon = true;
+    else this.view.destroy();
+  }
+
   timedOut(): boolean {
+    const context = this.#context;
+    return context === undefined ? this.#timedOut() : context.runInAsyncScope(this.#timedOut, this);
+  }
+
+  #timedOut(): boolean {
     const { req, res, view } = this;
     const byRequest = !req.complete && req.emit('timeout', view);
     const byResponse = res.emit('timeout', view);

@@ -9,6 +9,7 @@ export class RequestHead {
   readonly method: string;
   /** Empty for CONNECT. */
   readonly scheme: string;
+  /** `:authority`, or the field `host` where there is none. */
   readonly authority: string | undefined;
   /** Empty for CONNECT. */
   readonly path: string;
@@ -259,7 +260,7 @@ export function readRequest(
   return new RequestHead(
     method,
     scheme ?? '',
-    authority,
+    authority ?? (host === '' ? undefined : host),
     path ?? '',
     protocol,
     rawHeaders,

@@ -10,7 +10,7 @@ import { Flag, readUint32, writePing, writeSettingsAck, writeWindowUpdate } from
 import { HpackDecoder } from './hpack/decoder.js';
 import { HpackError } from './hpack/error.js';
 import type { Lifecycle } from './lifecycle.js';
-import { type Priority, parsePriority, setPriority } from './priority.js';
+import { LONGEST_PRIORITY, type Priority, parsePriority, setPriority } from './priority.js';
 import type { FrameSink } from './receive.js';
 import { applySetting, DEFAULT_HEADER_TABLE_SIZE, SettingId } from './settings.js';
 import { Stream } from './stream.js';
@@ -288,13 +288,14 @@ export class Inbound implements FrameSink {
       life.fail(ErrorCode.PROTOCOL_ERROR, `PRIORITY_UPDATE for stream ${streamId}`);
       return;
     }
-    const value = bytes.toString('latin1', start, end);
+    const priority = end - start > LONGEST_PRIORITY ? undefined : parsePriority(bytes.toString('latin1', start, end));
+    if (priority === undefined) return;
     const stream = life.streams.get(streamId);
     if (stream !== undefined) {
-      setPriority(stream, parsePriority(value), life.sender.turns);
+      setPriority(stream, priority, life.sender.turns);
     } else if (streamId > life.lastStreamId && streamId <= life.goawayLast) {
       this.#early ??= new Map();
-      this.#early.set(streamId, parsePriority(value));
+      this.#early.set(streamId, priority);
       if (this.#early.size + life.streams.size <= life.limits.maxConcurrentStreams) return;
       if (life.settingsAcked) {
         life.fail(ErrorCode.PROTOCOL_ERROR, 'PRIORITY_UPDATE for more streams than may be open');
@@ -320,8 +321,11 @@ export class Inbound implements FrameSink {
     const stream = life.streams.get(streamId);
     if (stream !== undefined) {
       const { openedAt } = stream;
+      // An answer that is complete was no work for nobody: its client stops an upload that nobody needs. (§8.1)
+      const isAnswered = stream.sending === 'ended';
       life.resetByPeer(stream, errorCode);
-      life.judgeReset(openedAt);
+      if (isAnswered) life.spend(1);
+      else life.judgeReset(openedAt);
     } else if (life.isIdle(streamId)) {
       life.fail(ErrorCode.PROTOCOL_ERROR, `RST_STREAM on idle stream ${streamId}`);
     } else {

@@ -7,10 +7,10 @@ import { now } from '../core/timing.js';
 import type { SessionOptions } from './settings.js';
 
 export interface H2PingOptions {
-  /** ms between PINGs that look whether the peer is still there. */
-  interval: number;
-  /** ms without any byte after such a PING until the connection is given up. */
-  timeout: number;
+  /** ms between PINGs that look whether the peer is still there (default 30,000). */
+  interval?: number;
+  /** ms without any byte after such a PING until the connection is given up (default 10,000). */
+  timeout?: number;
 }
 
 export interface H2Options {
@@ -40,7 +40,7 @@ export interface H2Options {
   timeout?: number;
   /** PINGs that look whether the peer is still there (default: none). */
   ping?: H2PingOptions;
-  /** 421 for an `:authority` that the connection's certificate doesn't name (default: every authority is served). */
+  /** 421 for a host that the connection's certificate doesn't name (default: every host is served). */
   misdirected?: 421;
 }
 
@@ -52,7 +52,7 @@ export interface H2Settings {
   bodyTimeout: number;
   sendTimeout: number;
   timeout: number;
-  readonly ping: H2PingOptions | undefined;
+  readonly ping: Required<H2PingOptions> | undefined;
   readonly misdirected: boolean;
 }
 
@@ -116,7 +116,7 @@ export function h2Settings(options: H2Options | undefined): H2Settings {
   };
 }
 
-function pingSettings(ping: H2PingOptions | undefined): H2PingOptions | undefined {
+function pingSettings(ping: H2PingOptions | undefined): H2Settings['ping'] {
   if (ping === undefined) return undefined;
   optionsObject('h2.ping', ping, ['interval', 'timeout']);
   return {

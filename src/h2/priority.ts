@@ -28,6 +28,9 @@ export interface Priority {
   readonly incremental: boolean;
 }
 
+/** Octets of a Priority field value that is read: two members suffice, and the table of HPACK makes much of little. */
+export const LONGEST_PRIORITY = 256;
+
 /** Values that have been seen: clients use a handful. */
 const parsed = new Map<string, Priority>();
 const MAX_PARSED = 64;
@@ -35,8 +38,11 @@ const MAX_PARSED = 64;
 /**
  * Reads a Priority field value, an RFC 8941 dictionary such as `u=1, i`. Unknown members are ignored, and so is a member
  * of the wrong type or range. (RFC 9218 §4)
+ *
+ * @returns `undefined`: it is too long to be read
  */
-export function parsePriority(value: string): Priority {
+export function parsePriority(value: string): Priority | undefined {
+  if (value.length > LONGEST_PRIORITY) return undefined;
   const known = parsed.get(value);
   if (known !== undefined) return known;
   let urgency = DEFAULT_URGENCY;

@@ -131,6 +131,7 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
     }
     const event = this.#eventOf(exchange, head);
     if (event === undefined) return;
+    exchange.awaitsContinue = event === 'checkContinue';
     exchange.within(this.#context.host.request(this.connection, event, exchange.req, exchange.res));
   }
 

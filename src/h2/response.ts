@@ -66,20 +66,28 @@ function storeHeader(this: H2Response, firstLine: string, headers: unknown): voi
   spareList = undefined;
   list.clear();
   collect(list, this, headers);
+  const exchange = this[kExchange];
   if (list.contentLength >= 0) {
+    const isWhole = exchange.rest !== 'open' && this._hasBody;
+    if (isWhole && this.strictContentLength && this._contentLength !== list.contentLength)
+      throw lengthMismatch(this._contentLength ?? 0, list.contentLength);
     this._contentLength = list.contentLength;
     this._removedContLen = false;
   } else if (this._hasBody && !list.hasTrailer && this._trailer === '' && !this._removedContLen) {
     const length = this._contentLength;
     if (typeof length === 'number') list.put('content-length', String(length));
   }
-  const exchange = this[kExchange];
   const { session } = exchange.owner;
   session.beginHeaders(exchange.stream, status);
   if (this.sendDate && !list.hasDate) session.field('date', httpDate());
   const { items, size } = list;
-  for (let i = 0; i < size; i += 2) session.field(items[i] as string, items[i + 1] as string);
-  session.endHeaders(exchange.endsWithHead);
+  // Clients hold an end that doesn't come with its head to the length that the head says. (RFC 9110 §8.6)
+  const endsLater = exchange.rest === 'open' && (status === 204 || status === 304);
+  for (let i = 0; i < size; i += 2) {
+    if (endsLater && items[i] === 'content-length') continue;
+    session.field(items[i] as string, items[i + 1] as string);
+  }
+  session.endHeaders(exchange.rest);
   spareList = list;
   this._header = firstLine;
   this._headerSent = true;
@@ -95,12 +103,12 @@ function send(
 ): boolean {
   const done = typeof encoding === 'function' ? encoding : callback;
   const bytes = toBuffer(data, typeof encoding === 'function' ? undefined : encoding);
-  return sendBytes(this, bytes, done ?? undefined);
+  return sendBytes(this, bytes, done);
 }
 
-function sendBytes(res: H2Response, bytes: Buffer, callback: Callback | undefined): boolean {
+function sendBytes(res: H2Response, bytes: Buffer, callback: Callback | null | undefined): boolean {
   const exchange = res[kExchange];
-  const done = callback === undefined ? undefined : exchange.owner.written(exchange.bound(callback));
+  const done = typeof callback === 'function' ? exchange.owner.written(exchange.bound(callback)) : undefined;
   if (res[kCorked] > 0) {
     exchange.corked ??= [];
     exchange.corked.push({ bytes, done });
@@ -112,7 +120,8 @@ function sendBytes(res: H2Response, bytes: Buffer, callback: Callback | undefine
   return more;
 }
 
-function sendCorked(exchange: Exchange): void {
+/** What was corked goes to the session, which fails it if its stream is over. */
+export function sendCorked(exchange: Exchange): void {
   const chunks: CorkedChunk[] | undefined = exchange.corked;
   if (chunks === undefined) return;
   exchange.corked = undefined;
@@ -130,6 +139,7 @@ function writeRaw(this: H2Response, data: Chunk, _encoding?: unknown, callback?:
   // RFC 9113 §8.6: there is no 101.
   if (status === 101 || Number.isNaN(status)) throw invalidStatus(status);
   exchange.owner.session.informational(exchange.stream, status, fieldsOfLines(text.slice(lineEnd + 2)));
+  if (status === 100) exchange.awaitsContinue = false;
   exchange.owner.wrote();
   if (typeof callback === 'function') process.nextTick(callback);
   return true;
@@ -149,7 +159,7 @@ function write(
   const done = typeof encoding === 'function' ? encoding : callback;
   if (this._header === null) this._implicitHeader();
   if (!this._hasBody) {
-    if (done !== undefined) process.nextTick(done);
+    if (typeof done === 'function') process.nextTick(done);
     return true;
   }
   const more = sendBytes(this, toBuffer(chunk, typeof encoding === 'function' ? undefined : encoding), done);
@@ -191,13 +201,13 @@ function end(
   if (this.strictContentLength) checkLength(this, bytes.length);
   if (this._header === null) {
     this._contentLength = bytes.length;
-    exchange.endsWithHead = bytes.length === 0 && this._trailer === '';
+    exchange.rest = bytes.length === 0 && this._trailer === '' ? 'none' : 'said';
     try {
       this._implicitHeader();
     } catch (error) {
       // There may be another answer, with a body.
       this._contentLength = null;
-      exchange.endsWithHead = false;
+      exchange.rest = 'open';
       throw error;
     }
   }

@@ -11,7 +11,7 @@ import type { HpackEncoder } from './hpack/encoder.js';
 import type { OutputBuffer } from './output.js';
 import { Turns } from './priority.js';
 import type { PeerSettings } from './settings.js';
-import type { Framed, QueuedChunk, Stream } from './stream.js';
+import type { Framed, QueuedChunk, Rest, Stream } from './stream.js';
 
 /**
  * Octets of DATA that a stream frames before the next has its turn, whatever larger frames the peer would take: with
@@ -44,8 +44,6 @@ export class Sender {
   readonly #turns = new Turns();
   /** The stream whose field block is being encoded; undefined also while one for a closed stream is swallowed. */
   #headOf: Stream | undefined = undefined;
-  /** The head being encoded is one that no body may follow. */
-  #bodyless = false;
 
   constructor(
     out: OutputBuffer,
@@ -91,7 +89,7 @@ export class Sender {
     this.#headOf = stream;
     // RFC 9110 §6.4.1; what answers a CONNECT is a tunnel, not a body
     if (status >= 300) stream.tunnel = false;
-    this.#bodyless = stream.head || ((status === 204 || status === 304) && !stream.tunnel);
+    if ((status === 204 || status === 304) && !stream.tunnel) stream.withoutBody = true;
     this.#beginBlock();
     this.#encoder.status(this.#out, status);
   }
@@ -100,12 +98,16 @@ export class Sender {
     if (this.#headOf !== undefined) this.#encoder.field(this.#out, name, value);
   }
 
-  endHeaders(endStream: boolean): void {
+  /**
+   * A response without a body ends with its head only where the application has ended it: the end is what its stream, its
+   * request and its events go by.
+   */
+  endHeaders(rest: Rest): void {
     const stream = this.#headOf;
     if (stream === undefined) return;
     this.#headOf = undefined;
     stream.sending = 'body';
-    if (endStream || this.#bodyless) {
+    if (rest === 'none' || (rest === 'said' && stream.withoutBody)) {
       this.#endBlock(stream.id, Flag.END_STREAM);
       this.#events.sentEnd(stream);
     } else {
@@ -176,7 +178,7 @@ export class Sender {
       this.#refuse(stream, done);
       return true;
     }
-    if (chunk.length === 0 && stream.queuedBytes === 0) {
+    if ((chunk.length === 0 && stream.queuedBytes === 0) || stream.withoutBody) {
       done?.();
       return true;
     }
@@ -196,14 +198,15 @@ export class Sender {
       this.#refuse(stream, done);
       return;
     }
-    if (chunk.length > 0 && this.#fitsNow(stream, chunk.length)) {
+    const hasBytes = chunk.length > 0 && !stream.withoutBody;
+    if (hasBytes && this.#fitsNow(stream, chunk.length)) {
       this.#frame(stream, chunk, Flag.END_STREAM);
       stream.sending = 'ended';
       done?.();
       this.#events.sentEnd(stream);
       return;
     }
-    if (chunk.length > 0 || stream.queuedBytes > 0) {
+    if (hasBytes || stream.queuedBytes > 0) {
       this.#enqueue(stream, chunk, done);
       this.end(stream, undefined);
     } else {
@@ -217,7 +220,7 @@ export class Sender {
     if (stream.sending === 'nothing') throw new Error(`stream ${stream.id} has no response head to end`);
     if (stream.sending !== 'body') return;
     stream.sending = 'ending';
-    stream.trailers = trailers;
+    stream.trailers = stream.withoutBody ? undefined : trailers;
     if (stream.firstChunk === undefined) this.#finish(stream);
   }
 
@@ -256,7 +259,7 @@ export class Sender {
     }
   }
 
-  /** Bytes for a stream that takes none: after END_STREAM they belong to a body that must not be sent (HEAD, 204, 304). */
+  /** Bytes for a stream that takes none: its head alone was the response, or it has been cut short. */
   #refuse(stream: Stream, done: Framed | undefined): void {
     if (stream.sending === 'nothing') throw new Error(`stream ${stream.id} has no response head yet`);
     if (done === undefined) return;

@@ -14,7 +14,7 @@ import { Lifecycle, type SessionState } from './lifecycle.js';
 import type { OutputBuffer } from './output.js';
 import { FrameReader, type Pace, UNPACED } from './receive.js';
 import { localSettings, type PeerSettings, type SessionOptions, withDefaults } from './settings.js';
-import type { Framed, Stream } from './stream.js';
+import type { Framed, Rest, Stream } from './stream.js';
 
 export { RequestHead } from './fields.js';
 export type { SessionState } from './lifecycle.js';
@@ -191,9 +191,9 @@ export class Session {
     this.#life.sender.field(name, value);
   }
 
-  /** Completes the head. The answer to HEAD, a 204 and a 304 end with it in any case. */
-  endHeaders(endStream: boolean): void {
-    this.#life.sender.endHeaders(endStream);
+  /** Completes the head, and with it the response, if nothing comes behind it, or nothing may: after HEAD, in a 204 or 304. */
+  endHeaders(rest: Rest): void {
+    this.#life.sender.endHeaders(rest);
   }
 
   /**

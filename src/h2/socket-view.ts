@@ -16,6 +16,8 @@ export interface Viewed {
   readonly queuedBytes: number;
   /** Ends what is viewed; `close` of the view follows. */
   destroyed(error: Error | undefined): void;
+  /** To be destroyed, but if the application has ended it, what waits is sent before. */
+  destroyedSoon(): void;
   /** The view was given a time without traffic after which it emits `'timeout'`, or 0. */
   timeoutChanged(view: SocketView): void;
 }
@@ -188,8 +190,9 @@ export class SocketView {
     this.#viewed.destroyed(error);
     return this;
   }
+  /** As a socket's: what the application has ended is sent first. */
   destroySoon(): void {
-    this.destroy();
+    this.#viewed.destroyedSoon();
   }
   resetAndDestroy(): this {
     return this.destroy();

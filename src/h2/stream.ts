@@ -28,6 +28,12 @@ export type StreamState = 'open' | 'half-closed (local)' | 'half-closed (remote)
  */
 export type Sending = 'nothing' | 'body' | 'ending' | 'ended' | 'cut';
 
+/**
+ * What comes behind a response head: whatever the application says; what it has said already, a body or trailers; or
+ * nothing.
+ */
+export type Rest = 'open' | 'said' | 'none';
+
 /** Whatever the connection hangs on a stream. */
 export type StreamOwner = object;
 
@@ -52,8 +58,8 @@ export class Stream implements Windows {
 
   /** A CONNECT that hasn't been rejected: bytes both ways, each direction with an end of its own. (RFC 9113 §8.5) */
   tunnel: boolean;
-  /** The response has no body whatever its head says. (RFC 9110 §9.3.2) */
-  readonly head: boolean;
+  /** The response has no body whatever its head says: it answers HEAD, or is a 204 or 304. (RFC 9110 §6.4.1) */
+  withoutBody: boolean;
   /** When the request arrived, by the session's clock. */
   readonly openedAt: number;
   /** What content-length promised, or -1. */
@@ -92,7 +98,7 @@ export class Stream implements Windows {
   constructor(
     id: number,
     tunnel: boolean,
-    head: boolean,
+    withoutBody: boolean,
     contentLength: number,
     openedAt: number,
     sendWindow: number,
@@ -100,7 +106,7 @@ export class Stream implements Windows {
   ) {
     this.id = id;
     this.tunnel = tunnel;
-    this.head = head;
+    this.withoutBody = withoutBody;
     this.contentLength = contentLength;
     this.openedAt = openedAt;
     this.sendWindow = sendWindow;

@@ -110,6 +110,7 @@ export class TunnelUser implements StreamUser, Viewed {
   readonly req: H2Request;
   readonly duplex: H2Tunnel;
   readonly bodyless = true;
+  readonly awaitsContinue = false;
   fate: Fate = 'open';
   responded = false;
   delivered = false;
@@ -119,6 +120,9 @@ export class TunnelUser implements StreamUser, Viewed {
   #uncredited = 0;
   /** END_STREAM has come: the application has all there is. */
   #complete = false;
+  /** It is to be destroyed once all of it is sent. */
+  #leavesSoon = false;
+  #viewClosed = false;
   /** Of bytes that came faster than they were read. */
   #crumbs: Crumbs | undefined = undefined;
 
@@ -183,8 +187,12 @@ export class TunnelUser implements StreamUser, Viewed {
     const { session } = this.owner;
     if (this.stream.sending !== 'nothing') return;
     session.beginHeaders(this.stream, status);
-    for (let i = 0; i + 1 < fields.length; i += 2) session.field(fields[i] as string, fields[i + 1] as string);
-    session.endHeaders(false);
+    for (let i = 0; i + 1 < fields.length; i += 2) {
+      // RFC 9110 §9.3.6
+      if (fields[i] === 'content-length' && status < 300) continue;
+      session.field(fields[i] as string, fields[i + 1] as string);
+    }
+    session.endHeaders('open');
     this.owner.wrote();
   }
 
@@ -239,6 +247,7 @@ export class TunnelUser implements StreamUser, Viewed {
     if (this.responded || this.fate !== 'open') return;
     this.responded = true;
     this.owner.responded(this);
+    if (this.#leavesSoon) this.view.destroy();
   }
 
   finish(): void {}
@@ -266,6 +275,8 @@ export class TunnelUser implements StreamUser, Viewed {
       this.duplex.destroy(
         this.fate === 'cancelled' ? undefined : Object.assign(new Error('aborted'), { code: 'ECONNRESET' }),
       );
+      if (this.#viewClosed) return;
+      this.#viewClosed = true;
       this.view.emit('close', false);
     });
   }
@@ -277,6 +288,11 @@ export class TunnelUser implements StreamUser, Viewed {
       half ? 'served' : 'aborted',
       error === undefined ? ErrorCode.CANCEL : ErrorCode.CONNECT_ERROR,
     );
+  }
+
+  destroyedSoon(): void {
+    if (this.duplex.writableEnded && !this.responded) this.#leavesSoon = true;
+    else this.view.destroy();
   }
 
   timeoutChanged(): void {

@@ -85,8 +85,6 @@ export class Wire {
   #tracked: Tracked[] = [];
   /** Writes that the socket has not completed, in order. */
   readonly #unwritten: Batch[] = [];
-  /** How many writes have been completed: the progress that the peer makes. */
-  progress = 0;
 
   constructor(socket: Socket, session: Session, events: WireEvents) {
     this.#socket = socket;
@@ -252,7 +250,6 @@ export class Wire {
     // What failed stays undelivered; the socket is about to close.
     const batch = error ? undefined : this.#unwritten.shift();
     if (batch === undefined) return;
-    this.progress++;
     const at = now();
     for (const one of batch.tracked) one.writtenOut(at);
     for (const user of batch.users) this.#events.delivered(user, at);

@@ -64,6 +64,7 @@ export class Reply {
 
   /** Says what went wrong; whoever has a part of an answer must not take it for the whole. */
   fail(problem: Answer): void {
+    clearInterval(this.#telling);
     if (this.#res.headersSent) this.#res.destroy();
     else this.#end(problem);
   }

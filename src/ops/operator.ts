@@ -183,10 +183,7 @@ export function operatorListener(server: Drainable): (req: IncomingMessage, res:
     const reply = new Reply(res, wantsJson);
     const refused = refusal(req);
     const answered = refused === undefined ? answer(req, target, reply) : Promise.resolve(problem(403, refused));
-    void answered
-      .catch(fromError)
-      .then((answer) => reply.end(answer))
-      .catch((error: unknown) => reply.fail(fromError(error)));
+    void answered.then((answer) => reply.end(answer)).catch((error: unknown) => reply.fail(fromError(error)));
   };
 }
 

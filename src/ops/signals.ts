@@ -204,15 +204,17 @@ type Summary = Awaited<ReturnType<Stoppable['shutdown']>>;
  * - `over`: other servers keep the process.
  *
  * A listen() that was under way when the signal came, or follows it, may succeed all the same: until the process ends,
- * whatever listens or connects once the server is shut down has it shut down again.
+ * a server that listens has it shut down again, and so has whatever connects once it is shut down.
  */
 class SignalShutdown {
   readonly #server: Stoppable;
   readonly #settings: SignalSettings;
   readonly #cut = new AbortController();
   #state: 'serving' | 'ending' | 'over' = 'serving';
-  /** Whether the server is being shut down, for the first time or again. */
-  #draining = false;
+  /** Shutdowns of the server that are under way: a second one, when it listens anew in the middle of the first. */
+  #drains = 0;
+  /** Resolves when those that have begun since the first are over. */
+  #again: Promise<unknown> = Promise.resolve();
   #startedAt = 0;
 
   constructor(server: Stoppable, settings: SignalSettings) {
@@ -233,10 +235,10 @@ class SignalShutdown {
   #handleAgain(cause: ShutdownCause): void {
     const echo = process.env.npm_lifecycle_event === undefined ? 0 : NPM_ECHO;
     if (now() - this.#startedAt < echo || this.#cut.signal.aborted) return;
-    if (this.#draining || this.#state !== 'over') this.#settings.onSignal?.(cause, 'cut');
+    if (this.#drains > 0 || this.#state !== 'over') this.#settings.onSignal?.(cause, 'cut');
     this.#cut.abort();
     setTimeout(() => {
-      if (!this.#draining) return;
+      if (this.#drains === 0) return;
       for (const connection of this.#server.connections) connection.destroy();
       process.exit(1);
     }, CUT_GRACE).unref();
@@ -244,8 +246,14 @@ class SignalShutdown {
 
   async #run(asked: Asked): Promise<void> {
     const until = this.#startedAt + asked.timeout;
+    const again = (): void => this.#shutDownAgain({ ...asked, delay: 0 }, until);
+    this.#server.on?.('listening', again);
+    this.#server.connections.on('open', () => {
+      if (this.#drains === 0) again();
+    });
     const summary = await this.#shutDown(asked);
-    this.#shutDownAgain({ ...asked, delay: 0 }, until);
+    if (this.#isInUse) again();
+    await this.#allAgain();
     const clean = await this.#cleanUp(summary, until);
     this.#state = 'over';
     end(outcomeOf(summary), clean ? 'drained' : 'unclean');
@@ -254,29 +262,38 @@ class SignalShutdown {
   async #shutDown(asked: Asked): Promise<Summary> {
     const cut = this.#cut.signal;
     const signal = asked.signal === undefined ? cut : AbortSignal.any([asked.signal, cut]);
-    this.#draining = true;
+    this.#drains++;
     const summary = await this.#server.shutdown({ ...asked, signal });
-    this.#draining = false;
+    this.#drains--;
     return summary;
   }
 
-  /** Whenever it listens or has a connection from now on. */
   #shutDownAgain(asked: Asked, until: number): void {
-    const again = (): void => {
-      if (this.#draining) return;
-      underWay++;
-      void this.#shutDown({ ...asked, timeout: Math.max(0, until - now()) }).then((summary) => {
-        // Somebody who listens again whenever it closes must not keep the process.
-        if (now() < until && !this.#cut.signal.aborted) look();
-        end(outcomeOf(summary));
-      });
-    };
-    const look = (): void => {
-      if (this.#server.ready === true || this.#server.connections.size > 0) again();
-    };
-    this.#server.on?.('listening', again);
-    this.#server.connections.on('open', again);
-    look();
+    const timeout = until - now();
+    if (timeout <= 0 || this.#cut.signal.aborted) {
+      // Somebody who listens again whenever it closes must keep neither the process nor the event loop.
+      setImmediate(() => void this.#server.shutdown({ ...asked, timeout: 0 }));
+      return;
+    }
+    underWay++;
+    const over = this.#shutDown({ ...asked, timeout }).then((summary) => {
+      if (this.#isInUse) this.#shutDownAgain(asked, until);
+      end(outcomeOf(summary));
+    });
+    this.#again = Promise.all([this.#again, over]);
+  }
+
+  /** Those that begin meanwhile, too. */
+  async #allAgain(): Promise<void> {
+    for (let waited: unknown; waited !== this.#again; ) {
+      waited = this.#again;
+      await waited;
+    }
+  }
+
+  /** It listens, or somebody is connected, and nothing shuts it down. */
+  get #isInUse(): boolean {
+    return this.#drains === 0 && (this.#server.ready === true || this.#server.connections.size > 0);
   }
 
   #asked(cause: ShutdownCause): Asked {

@@ -125,7 +125,9 @@ for (const kind of H1_SERVERS) {
       const res = await app.held();
       await new Promise((resolve) => setTimeout(resolve, 150));
       res.end();
+      const answeredAt = performance.now();
       expect(await client.ended()).to.equal('fin');
+      expect(performance.now() - answeredAt).to.be.at.least(55);
       client.destroy();
     });
 
@@ -154,14 +156,20 @@ for (const kind of H1_SERVERS) {
     });
 
     it('gives a timeout to its own listeners', async () => {
-      const server = await h1Server(kind, (_req, res) => res.write('begun'));
+      const responses: ServerResponse[] = [];
+      const server = await h1Server(kind, (_req, res) => {
+        responses.push(res);
+        res.write('begun');
+      });
       const { port } = await servers.start(server);
       Object.assign(server, { timeout: 60 });
       const timedOut = once(server, 'timeout');
       const client = await H1Client.connect({ port, tls });
       client.request();
       await timedOut;
-      expect(client.ending).to.equal('open');
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      responses[0]?.end(' and ended');
+      expect((await client.response()).text).to.equal('begun and ended');
       client.destroy();
     });
 
@@ -558,13 +566,19 @@ describe('an adopted server of node:http', () => {
   });
 
   it('finds its connections from requests, responses and their sockets', async () => {
-    const server = createHttpServer((req, res) => res.end(String(connectionOf(req.socket) === connectionOf(res))));
-    const { port } = await servers.start(server);
+    const server = createHttpServer((req, res) => {
+      const [connection] = watch.connections;
+      const found = [req, res, req.socket].map(
+        (thing) => connection !== undefined && connectionOf(thing) === connection,
+      );
+      res.end(found.join());
+    });
+    const { watch, port } = await servers.start(server);
     const req = request({ port, host: '127.0.0.1' }).end();
     const [res] = (await once(req, 'response')) as [IncomingMessage];
     let text = '';
     for await (const chunk of res.setEncoding('utf8')) text += chunk;
-    expect(text).to.equal('true');
+    expect(text).to.equal('true,true,true');
   });
 });
 

@@ -153,9 +153,10 @@ for (const kind of H1_SERVERS) {
       expect(await drained).to.include({ served: 1, unserved: 0 });
     });
 
+    // `ws` takes no server of node:http2.
+    if (kind === 'http2 with allowHTTP1') return;
     it('says with its shutdown how many connections nobody knew', async () => {
       const { server, port } = await open();
-      if (kind === 'http2 with allowHTTP1') return;
       const sockets = new WebSocketServer({ server: server as never });
       const ws = new WebSocket(`${tls ? 'wss' : 'ws'}://127.0.0.1:${port}`, { rejectUnauthorized: false });
       await once(ws, 'open');

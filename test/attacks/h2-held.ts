@@ -97,7 +97,7 @@ export const H2_HELD: readonly Attack[] = [
     name: 'unread-pings',
     title: 'PINGs and requests whose answers nobody reads',
     protocol: 'h2',
-    sees: 'is not read from while its answers wait, and reset after sendTimeout',
+    sees: 'has its excess refused, is not read from while its answers wait, and told ENHANCE_YOUR_CALM, or reset after sendTimeout',
     ends: /^(RST_STREAM REFUSED_STREAM, GOAWAY ENHANCE_YOUR_CALM "flood of frames that serve no request", closed|reset)$/,
     limits: ['maxConcurrentStreams', 'floods'],
     // On a machine that is busy the flood takes longer than the shortened time for answers.

@@ -56,8 +56,19 @@ describe('lastcall at the command line', function () {
     ['two apps', () => ['serve', 'a.js', 'b.js'], /serve takes one app, got 2/],
     ['a port that is none', () => ['serve', '--port', 'http'], /--port must be a port from 0 to 65535, got 'http'/],
     ['a port out of range', () => ['serve', '--port', '65536'], /--port must be a port/],
-    ['a delay that is none', () => ['serve', '--delay', '5s'], /--delay must be from 0 to 24000 ms, .*, got '5s'/],
-    ['a delay that leaves no time to drain', () => ['serve', '--delay', '25000'], /--delay must be from 0 to 24000 ms/],
+    ['a delay that is none', () => ['serve', '--delay', 'soon'], /--delay must be a time such as .*, got 'soon'/],
+    ['a delay that leaves no time to drain', () => ['serve', '--delay', '25s'], /--delay must be from 0 to 24000 ms/],
+    [
+      'a delay that leaves no time of a shorter timeout',
+      () => ['serve', '--timeout', '3s', '--delay', '2500'],
+      /--delay must be from 0 to 2000 ms, .* at most 3000 .*, got '2500'/,
+    ],
+    [
+      'a delay without end',
+      () => ['serve', '--timeout', 'Infinity', '--delay', 'Infinity'],
+      /--delay must be from 0 to/,
+    ],
+    ['a timeout that is too short', () => ['serve', '--timeout', '5'], /--timeout must be at least 1000 ms, got '5'/],
     [
       'an operator port that is none',
       () => ['serve', '--operator', 'on'],

@@ -110,6 +110,9 @@ describe('lastcall list and lastcall drain', function () {
     await listing(serving.operator, (list) => list.length === 2);
     drain.signal('SIGINT');
     await drain.ended;
+    let reports = '';
+    while (!reports.includes('left alone')) reports = await (await fetch(`${serving.operator}/reports`)).text();
+    expect(reports).to.match(/1 of 1 connection drained, 2 left alone, in /);
     const { stdout } = await operate('drain', 'all', '--spread', '0', '--idle-wait', '0');
     expect(stdout).to.match(/^2 of 2 connections drained/);
   });
@@ -152,6 +155,7 @@ describe('lastcall list and lastcall drain', function () {
       const answers: ServerResponse[] = [];
       const endpoint = createServer((_req, res) => {
         answers.push(res);
+        res.statusCode = args.includes('--no-wait' as never) ? 202 : 200;
         res.write(begun);
       });
       endpoint.listen(0, '127.0.0.1');
@@ -165,6 +169,25 @@ describe('lastcall list and lastcall drain', function () {
       const lines = ended.stderr.replace(/^1 of 2 .*\n/, '');
       expect(lines).to.match(/^lastcall: the operator endpoint has broken off[^\n]+\n$/);
       expect(ended.code).to.equal(code);
+    });
+  }
+
+  for (const [body, ...options] of [
+    ['hello'],
+    ['"hello"'],
+    ['{"error":"none of your business"}'],
+    ['hello', '--no-wait'],
+  ] as const) {
+    it(`says so when what answers a drain ${options.join()} with ${body} is no operator endpoint`, async () => {
+      const endpoint = createServer((_req, res) => void res.end(body));
+      endpoint.listen(0, '127.0.0.1');
+      await once(endpoint, 'listening');
+      const port = String((endpoint.address() as AddressInfo).port);
+      const { code, stdout, stderr } = await lastcall('drain', 'all', ...options, '--operator', port).ended;
+      endpoint.close();
+      expect(stdout).to.equal('');
+      expect(stderr).to.match(/^lastcall: what answers at http:\/\/127\.0\.0\.1:\d+ is no operator endpoint\n$/);
+      expect(code).to.equal(1);
     });
   }
 

@@ -150,6 +150,20 @@ describe('lastcall serve', function () {
     expect(performance.now() - began).to.be.at.least(3_000);
   });
 
+  it('cuts what is left when --timeout is over, of which a fifth is the delay, and exits with 1', async () => {
+    const hurried = await serve('--timeout', '2s');
+    const client = curl('--http1.1', `${hurried.url}/slow?ms=60000`);
+    await listing(hurried.operator, (all) => busy(all, 1));
+    const began = performance.now();
+    hurried.process.signal('SIGTERM');
+    await hurried.process.says(/draining 1 connection in 400 ms; once more cuts them\n/);
+    const { code, stdout } = await hurried.process.ended;
+    expect(performance.now() - began).to.be.within(1_990, 10_000);
+    expect(stdout).to.match(/0 of 1 connection drained, 1 forced/);
+    expect(code).to.equal(1);
+    await client.ended;
+  });
+
   it('takes the echo of a Ctrl-C, as npm sends it, for the same one', async () => {
     const underNpm = await serveIn({ npm_lifecycle_event: 'start' });
     const client = curl('--http2', `${underNpm.url}/slow?ms=2000`);

@@ -403,11 +403,23 @@ export function describeDrain(implementation: Implementation): void {
         );
         const live = [...harness.running.connections];
         const reports: DrainReport[] = [];
-        for (const connection of live) reports.push(await gracefulShutdown(connection));
+        const before: number[] = [];
+        for (const connection of live) {
+          before.push(connection.served);
+          reports.push(await gracefulShutdown(connection));
+        }
         const tallies = await Promise.all(clients);
         const sum = (values: number[]): number => values.reduce((total, value) => total + value, 0);
         expect(sum(live.map(({ served }) => served))).to.equal(sum(tallies.map(({ answered }) => answered)));
         expect(reports.map(({ outcome }) => outcome)).to.deep.equal(Array(8).fill('drained'));
+        expect(reports.map(({ served }) => served)).to.deep.equal(
+          live.map(({ served }, i) => served - (before[i] ?? 0)),
+        );
+        const others = reports.map(({ cancelled, malformed, refused, aborted, unserved }) => [
+          cancelled + malformed + aborted + unserved,
+          promises.drainsUnderLoad ? refused : 0,
+        ]);
+        expect(others).to.deep.equal(Array(8).fill([0, 0]));
         if (promises.drainsUnderLoad) expect(sum(tallies.map(({ lost }) => lost))).to.equal(0);
       });
     });

@@ -105,9 +105,21 @@ describe('Alarm', () => {
   });
 
   it('waits longer than a timer of Node can, and for ever', () => {
-    const alarm = new Alarm(() => {});
-    alarm.set(now() + 2 ** 40);
-    alarm.set(Infinity);
-    expect(alarm.at).to.equal(Infinity);
+    const real = globalThis.setTimeout;
+    const delays: number[] = [];
+    globalThis.setTimeout = ((run: () => void, ms: number) => {
+      delays.push(ms);
+      return real(run, ms);
+    }) as typeof setTimeout;
+    try {
+      const alarm = new Alarm(() => {});
+      alarm.set(now() + 2 ** 40);
+      expect(delays).to.deep.equal([2 ** 31 - 1]);
+      alarm.set(Infinity);
+      expect(alarm.at).to.equal(Infinity);
+      alarm.clear();
+    } finally {
+      globalThis.setTimeout = real;
+    }
   });
 });

@@ -350,6 +350,29 @@ for (const { name, tls } of TRANSPORTS) {
       }
     }).timeout(30_000);
 
+    it('of much more than a read are not taken in while they wait, and all answered then', async () => {
+      const site = await Site.open({ tls, delayMs: 0, bufferBytes: 65_536 }, (req, res) => {
+        if (req.url === '/park') answer = () => res.end('/park');
+        else req.resume().on('end', () => res.end(req.url));
+      });
+      let answer = (): void => {};
+      const client = await site.connect();
+      const padding = 'x'.repeat(50_000);
+      const body = Buffer.alloc(15_000);
+      client.write(encodeRequest({ path: '/park' }), ['GET']);
+      for (let i = 0; i < 90; i++) {
+        client.write(encodeRequest({ method: 'POST', path: `/${i}`, headers: { padding }, body }), ['POST']);
+      }
+      const { socket } = await site.connection();
+      await until(() => site.server.limits.pipelining === 1);
+      await delay(100);
+      // A read, and what the stream's buffer takes beyond it; all of them would be 5.9 MB.
+      expect(socket.bytesRead).to.be.within(262_144, 600_000);
+      answer();
+      await client.until(() => client.responses.length === 91);
+      expect(texts(client)).to.deep.equal(['/park', ...paths(90)]);
+    });
+
     it('still lead to an error event when the transport fails', async () => {
       const site = await Site.open({ tls });
       const errors: string[] = [];

@@ -155,6 +155,19 @@ for (const { name, tls } of TRANSPORTS) {
       expect((await drained).phases.settle).to.be.within(950, 1_850);
     });
 
+    it('counts an answer as served whose socket the application has destroyed soon', async () => {
+      const site = await Site.open({ tls }, (req, res) => {
+        res.end('whole');
+        req.socket.destroySoon();
+      });
+      const client = await site.connect();
+      const drained = gracefulShutdown(await site.connection());
+      expect((await client.fetch()).text).to.equal('whole');
+      client.end();
+      const report = await drained;
+      expect([report.outcome, counters(report)]).to.deep.equal(['drained', { served: 1 }]);
+    });
+
     it('joins the drain under way, and the shorter idleWait wins', async () => {
       const site = await Site.open({ tls });
       const client = await site.connect();

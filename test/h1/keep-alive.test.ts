@@ -86,7 +86,9 @@ for (const { name, tls } of TRANSPORTS) {
         const res = await site.parked('/park');
         await delay(600);
         res.end();
+        const answeredAt = performance.now();
         expect(await client.ended()).to.equal('fin');
+        expect(performance.now() - answeredAt).to.be.at.least(390);
       });
 
       it(`closes a connection hold after the late end of a request that was answered early, with ${limits}`, async () => {
@@ -96,7 +98,9 @@ for (const { name, tls } of TRANSPORTS) {
         await client.response();
         await delay(600);
         client.write('body');
+        const endedAt = performance.now();
         expect(await client.ended()).to.equal('fin');
+        expect(performance.now() - endedAt).to.be.at.least(390);
       });
     }
 

@@ -7,7 +7,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { expect } from 'chai';
 import { type Connection, connectionOf, gracefulShutdown } from '../../src/index.js';
-import { thrown } from '../server/support.js';
+import { thrown, uncaughtDuring } from '../server/support.js';
 import { encodeRequest, type H1Client } from '../wire/h1-client.js';
 import { closeEverything, counters, delay, Site } from './support.js';
 
@@ -268,6 +268,78 @@ describe('malformed HTTP/1.1 requests', () => {
       client.end();
       expect(counters(await drained)).to.deep.equal({ malformed: 1 });
       expect(site.relay.resets['to-client']).to.equal(0);
+    });
+
+    it('is called when everything before it has been answered', async () => {
+      const site = await Site.open({ tls: false });
+      site.server.on('clientError', (_error, socket: Socket) => {
+        socket.end('HTTP/1.1 418 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+      });
+      const client = await site.connect();
+      client.write('GET /park HTTP/1.1\r\nHost: x\r\n\r\nNONSENSE\r\n\r\n', ['GET', 'GET']);
+      const res = await site.parked('/park');
+      await site.arrived();
+      const drained = gracefulShutdown(await site.connection());
+      res.end('first');
+      expect(await client.ended()).to.equal('fin');
+      expect(client.responses.map(({ status }) => status)).to.deep.equal([200, 418]);
+      client.end();
+      expect(counters(await drained)).to.deep.equal({ served: 1, malformed: 1 });
+    });
+
+    it('is told when the connection is over, where its turn never came', async () => {
+      const site = await Site.open({ tls: false });
+      const heard: [string | undefined, boolean][] = [];
+      site.server.on('clientError', (error: Error & { code?: string }, socket: Socket) => {
+        heard.push([error.code, socket.writable]);
+        if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\n\r\n');
+      });
+      const client = await site.connect();
+      const connection = await site.connection();
+      client.write('GET /park HTTP/1.1\r\nHost: x\r\n\r\nNONSENSE\r\n\r\n', ['GET', 'GET']);
+      await site.parked('/park');
+      await site.arrived();
+      client.reset();
+      await connection.closed;
+      await site.arrived();
+      expect(heard).to.deep.equal([['HPE_INVALID_METHOD', false]]);
+    });
+
+    it('does not answer for a request before it that node:http answers by itself', async () => {
+      const site = await Site.open({ tls: false });
+      site.server.on('clientError', (_error, socket: Socket) => {
+        socket.end('HTTP/1.1 418 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+      });
+      const client = await site.connect();
+      const hostless = 'POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n';
+      client.write(`GET /park HTTP/1.1\r\nHost: x\r\n\r\n${hostless}`, ['GET', 'POST']);
+      const res = await site.parked('/park');
+      await site.arrived();
+      expect(client.responses.length).to.equal(0);
+      res.end('first');
+      await client.until(() => client.responses.length === 2);
+      expect(client.responses.map(({ status }) => status)).to.deep.equal([200, 400]);
+    });
+
+    it('that throws is told to the process, and ends the connection no less', async () => {
+      const site = await Site.open({ tls: false });
+      site.server.on('clientError', (_error, socket: Socket) => {
+        socket.end('HTTP/1.1 418 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+        throw new Error('mine');
+      });
+      const told: string[] = [];
+      await uncaughtDuring(
+        (message) => told.push(message),
+        async () => {
+          const client = await site.connect();
+          const drained = gracefulShutdown(await site.connection());
+          client.write('NONSENSE\r\n\r\n', ['GET']);
+          expect((await client.response()).status).to.equal(418);
+          client.end();
+          expect(counters(await drained)).to.deep.equal({ malformed: 1 });
+        },
+      );
+      expect(told).to.deep.equal(['mine']);
     });
 
     it('counts a request that broke in its body once', async () => {

@@ -3,6 +3,7 @@
  */
 import type { ServerResponse } from 'node:http';
 import { ServerResponse as NodeResponse } from 'node:http';
+import { type AddressInfo, createConnection } from 'node:net';
 import { expect } from 'chai';
 import { connectionOf, gracefulShutdown } from '../../src/index.js';
 import { closeEverything, Site } from './support.js';
@@ -80,7 +81,7 @@ describe('Connection: close', () => {
 
   for (const [way, answer] of Object.entries(WAYS)) {
     for (const order of ['drain first', 'head first'] as const) {
-      it(`is on a head written by ${way} (${order})`, async () => {
+      it(`${order === 'drain first' ? 'is on' : 'comes too late for'} a head written by ${way} (${order})`, async () => {
         const site = await Site.open({ tls: false, delayMs: 0 }, (req, res) => {
           // Head first: formatted in this way, but nothing gets out before the drain has begun.
           if (order === 'head first') req.socket.cork();
@@ -147,6 +148,65 @@ describe('Connection: close', () => {
     expect(received.header('set-cookie')).to.equal('a=1, b=2');
     expect([received.text, received.header('transfer-encoding')]).to.deep.equal(['x', 'chunked']);
     expect(await client.ended()).to.equal('fin');
+  });
+
+  const name = `attachment; filename="${Buffer.from('文件').toString('latin1')}"`;
+  for (const [how, answer] of Object.entries<(res: ServerResponse) => void>({
+    'a string': (res) => res.end('csv text'),
+    'a string of other characters': (res) => res.end('文件'),
+    bytes: (res) => res.end(Buffer.from('csv text')),
+    nothing: (res) => res.writeHead(302, { location: '/caf\xe9' }).end(),
+    pieces: (res) => {
+      res.write('csv');
+      res.end(' text');
+    },
+    'bytes in pieces': (res) => {
+      res.write(Buffer.from('csv'));
+      res.end(Buffer.from(' text'));
+    },
+    'what comes later': (res) => {
+      res.writeHead(200);
+      setTimeout(() => res.end(Buffer.from('csv text')), 10);
+    },
+  })) {
+    it(`changes no byte of the other fields of an answer of ${how}`, async () => {
+      const answers: string[] = [];
+      for (const drains of [false, true]) {
+        const site = await Site.open({ tls: false, delayMs: 0 }, (req, res) => {
+          if (drains) void gracefulShutdown(connectionOf(req) as never);
+          res.sendDate = false;
+          res.setHeader('Content-Disposition', name);
+          res.setHeader('X-Last', 'à\xa0');
+          answer(res);
+        });
+        const raw = createConnection((site.server.address() as AddressInfo).port, '127.0.0.1');
+        raw.end('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+        const pieces: Buffer[] = [];
+        for await (const piece of raw as AsyncIterable<Buffer>) pieces.push(piece);
+        answers.push(Buffer.concat(pieces).toString('latin1'));
+      }
+      const [plain = '', drained = ''] = answers.map((text) => text.replace(/^(Connection|Keep-Alive): .*\r\n/gm, ''));
+      expect(answers[1]).to.match(/^Connection: close\r$/m);
+      expect(drained).to.equal(plain);
+      expect(plain).to.match(/^HTTP\/1\.1 (200|302) /);
+    });
+  }
+
+  it('changes no byte of a head that was formatted before', async () => {
+    const site = await Site.open({ tls: false, delayMs: 0 }, (req, res) => {
+      res.writeHead(200, { 'X-Last': Buffer.from('à').toString('latin1') });
+      setTimeout(() => {
+        void gracefulShutdown(connectionOf(req) as never);
+        res.end(Buffer.from('x'));
+      }, 10);
+    });
+    const raw = createConnection((site.server.address() as AddressInfo).port, '127.0.0.1');
+    raw.end('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+    const pieces: Buffer[] = [];
+    for await (const piece of raw as AsyncIterable<Buffer>) pieces.push(piece);
+    expect(Buffer.concat(pieces).toString())
+      .to.match(/^X-Last: à\r$/m)
+      .and.match(/^Connection: close\r$/m);
   });
 
   it('is not on an informational response', async () => {

@@ -220,6 +220,33 @@ for (const { name, tls } of TRANSPORTS) {
       expect(site.server.limits.headersTimeout).to.equal(0);
     });
 
+    it('counts a body that stops once, though its answer goes on', async () => {
+      const h1 = { requestTimeout: 100, bodyTimeout: 40 };
+      const site = await Site.open({ tls, options: { h1 } }, (req, res) => {
+        req.resume();
+        res.write('begun');
+        setTimeout(() => res.end('over'), 500);
+      });
+      const client = await site.connect();
+      client.write(`${HEAD}half`, ['POST']);
+      await (await site.connection()).closed;
+      expect(site.server.limits.bodyTimeout).to.equal(1);
+    });
+
+    it('leaves an answer alone that is corked for longer than sendTimeout', async () => {
+      const site = await Site.open({ tls, options: { h1: { sendTimeout: 60 } } }, (_req, res) => {
+        res.cork();
+        res.write('corked');
+        setTimeout(() => {
+          res.uncork();
+          res.end(' and sent');
+        }, 300);
+      });
+      const client = await site.connect();
+      expect((await client.fetch()).text).to.equal('corked and sent');
+      expect(site.server.limits.sendTimeout).to.equal(0);
+    });
+
     it("tells a 'clientError' listener instead, as node:http does", async () => {
       const site = await open({ headersTimeout: 60 });
       site.server.on('clientError', (error: Error & { code?: string }, socket) => {

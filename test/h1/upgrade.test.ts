@@ -9,7 +9,9 @@ import { encodeRequest, type H1Client } from '../wire/h1-client.js';
 import { closeEverything, counters, Site, standstill, TRANSPORTS, until } from './support.js';
 
 const SWITCH = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n';
-const upgrade = encodeRequest({ path: '/echo', headers: { connection: 'upgrade', upgrade: 'echo' } });
+const headers = { connection: 'upgrade', upgrade: 'echo' };
+const upgrade = encodeRequest({ path: '/echo', headers });
+const withBody = encodeRequest({ path: '/echo', headers: { ...headers, 'content-length': '1' } });
 
 for (const { name, tls } of TRANSPORTS) {
   describe(`upgraded connections (${name})`, () => {
@@ -229,26 +231,74 @@ for (const { name, tls } of TRANSPORTS) {
       await client.until(() => client.tunnelled.toString() === 'later');
     });
 
-    it('survives a client that resets while it waits', async () => {
-      const { site, client } = await echoing();
-      client.write(Buffer.concat([encodeRequest({ path: '/park' }), upgrade]), ['GET', 'GET']);
-      const res = await site.parked('/park');
-      await site.arrived();
-      const drained = gracefulShutdown(await site.connection(), { timeout: 8_000 });
-      client.reset();
-      await site.arrived();
-      // Nobody reads from the socket now: writing finds out.
-      const writing = setInterval(() => res.write('x'), 5);
-      const report = await drained;
-      clearInterval(writing);
-      expect([report.outcome, counters(report)]).to.deep.equal(['peer', { aborted: 2 }]);
-    });
+    for (const [what, waiting] of [
+      ['', upgrade],
+      [', with a body that is still to come', withBody],
+    ] as const) {
+      it(`survives a client that resets while it waits${what}`, async () => {
+        const { site, client } = await echoing();
+        client.write(Buffer.concat([encodeRequest({ path: '/park' }), waiting]), ['GET', 'GET']);
+        const res = await site.parked('/park');
+        await site.arrived();
+        const drained = gracefulShutdown(await site.connection(), { timeout: 8_000 });
+        client.reset();
+        await site.arrived();
+        // Nobody reads from the socket now: writing finds out.
+        const writing = setInterval(() => res.write('x'), 5);
+        const report = await drained;
+        clearInterval(writing);
+        expect([report.outcome, counters(report)]).to.deep.equal(['peer', { aborted: 2 }]);
+      });
+
+      it(`survives a client that resets when it has been dropped${what}`, async () => {
+        const { site, client } = await echoing();
+        const drained = gracefulShutdown(await site.connection());
+        client.write(Buffer.concat([Buffer.from('GET / HTTP/1.1\r\n\r\n'), waiting]), ['GET', 'GET']);
+        expect((await client.response()).status).to.equal(400);
+        expect(await client.ended()).to.equal('fin');
+        client.reset();
+        expect(counters(await drained)).to.deep.equal({ malformed: 1, unserved: 1 });
+      });
+
+      it(`reads and discards what comes behind it when it has been dropped${what}`, async () => {
+        const { site, client } = await echoing();
+        const drained = gracefulShutdown(await site.connection());
+        client.write(Buffer.concat([Buffer.from('GET / HTTP/1.1\r\n\r\n'), waiting]), ['GET', 'GET']);
+        expect((await client.response()).status).to.equal(400);
+        client.write(Buffer.alloc(1_000_000));
+        client.end();
+        const { phases } = await drained;
+        expect(phases.linger).to.be.below(1_500);
+        expect(site.relay.resets['to-client']).to.equal(0);
+      });
+    }
+
+    for (const [how, before] of [
+      ['at once', []],
+      ['behind one that waits', [encodeRequest({ path: '/park' })]],
+    ] as const) {
+      // Versions of Node that parse it refuse it; others hand it over as it is.
+      it(`is over when its client leaves though its body was none, asked for ${how}`, async () => {
+        const { site, client } = await echoing();
+        const chunked = encodeRequest({ path: '/echo', headers: { ...headers, 'transfer-encoding': 'chunked' } });
+        client.write(Buffer.concat([...before, chunked, Buffer.from('zz\r\n')]));
+        if (before.length > 0) (await site.parked('/park')).end('first');
+        await site.arrived();
+        client.end();
+        const connection = await site.connection();
+        await connection.closed;
+        const { served, aborted, malformed, unserved } = site.server.connections.requests;
+        expect(served + aborted + malformed).to.equal(before.length + 1);
+        expect(unserved).to.equal(0);
+      });
+    }
 
     it('counts one that comes behind an answer with close as unserved', async () => {
       const site = await Site.open({ tls }, (_req, res) => {
         setTimeout(() => res.writeHead(200, { Connection: 'close' }).end(), 30);
       });
-      site.server.on('upgrade', () => expect.fail('upgraded'));
+      let upgrades = 0;
+      site.server.on('upgrade', () => upgrades++);
       const client = await site.connect();
       const connection = await site.connection();
       client.write(Buffer.concat([encodeRequest({}), upgrade]), ['GET', 'GET']);
@@ -257,10 +307,12 @@ for (const { name, tls } of TRANSPORTS) {
       expect(connection.active).to.equal(0);
       client.end();
       await connection.closed;
+      expect([upgrades, site.server.connections.requests.unserved]).to.deep.equal([0, 1]);
     });
 
     for (const [what, late] of [
       ['an upgrade', upgrade],
+      ['an upgrade with a body', withBody],
       ['CONNECT', encodeRequest({ method: 'CONNECT', path: 'a:1' })],
     ] as const) {
       it(`lets the last answer go on when ${what} comes behind it`, async () => {

@@ -8,11 +8,24 @@ import type { H2Tunnel } from '../../src/h2/tunnel.js';
 import type { H2Client } from '../wire/h2-client.js';
 import { ErrorCode, Flag, Setting } from '../wire/h2-frames.js';
 import type { TestHost } from './host.js';
-import { pair, sendConnect, until, valuesOf } from './serve.js';
+import { closeEverything, pair, sendConnect, until, valuesOf } from './serve.js';
 
 const CONNECT = Flag.END_HEADERS;
 
 describe('CONNECT on HTTP/2', () => {
+  afterEach(closeEverything);
+
+  it('is accepted without a content-length, which a tunnel has none of', async () => {
+    const [host, client] = await pair(() => {});
+    host.on('connect', (_req, stream: H2Tunnel) => {
+      stream.respond(200, { 'content-length': '0', 'x-a': '1' });
+      stream.end('bytes');
+    });
+    const id = sendConnect(client);
+    const { headers, text } = await client.response(id);
+    expect([valuesOf(headers, 'content-length'), valuesOf(headers, 'x-a'), text]).to.deep.equal([[], ['1'], 'bytes']);
+  });
+
   it('is answered 501 when nobody listens', async () => {
     const [host, client] = await pair(() => {});
     const id = sendConnect(client);

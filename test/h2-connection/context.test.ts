@@ -1,12 +1,14 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { expect } from 'chai';
 import { ErrorCode } from '../wire/h2-frames.js';
-import { pair, until } from './serve.js';
+import { closeEverything, pair, until } from './serve.js';
 
 /** From Node 24 on, what enterWith() set in a handler doesn't reach later events of its async resource. */
 const reachesEvents = Number(process.versions.node.split('.')[0]) < 24;
 
 describe('the async context of an HTTP/2 request', () => {
+  afterEach(closeEverything);
+
   it('is its own among 100 that came in one read', async () => {
     const storage = new AsyncLocalStorage<string>();
     const inherited: (string | undefined)[] = [];
@@ -63,6 +65,24 @@ describe('the async context of an HTTP/2 request', () => {
           .to.include(own[0])
           .and.not.include(own[1] ?? '/b');
     }
+  });
+
+  it('is where callbacks of writes were given, and where its silence is told', async () => {
+    const storage = new AsyncLocalStorage<string>();
+    const stores: (string | undefined)[] = [];
+    const note = (): void => void stores.push(storage.getStore());
+    const [, client] = await pair((_req, res) => {
+      storage.run('inner', () => res.write('at once', note));
+      storage.enterWith('mine');
+      res.write('behind it', note);
+      setImmediate(() => res.write('later', note));
+      res.setTimeout(40, () => {
+        note();
+        res.end();
+      });
+    });
+    await client.fetch();
+    expect(stores).to.deep.equal(['inner', 'mine', 'mine', reachesEvents ? 'mine' : undefined]);
   });
 
   it('is where it is told that its client has gone', async () => {

@@ -9,7 +9,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { expect } from 'chai';
 import { createServer } from '../../src/index.js';
 import { H2Client } from '../wire/h2-client.js';
-import { pair, sendConnect, until } from './serve.js';
+import { closeEverything, pair, sendConnect, until } from './serve.js';
 
 /** Octets in pieces of one, each in a read of its own. */
 const PIECES = 300;
@@ -73,6 +73,8 @@ const WAYS: Readonly<Record<string, (body: Readable) => Promise<string>>> = {
 };
 
 describe('a body in crumbs over HTTP/2', () => {
+  afterEach(closeEverything);
+
   for (const [way, read] of Object.entries(WAYS)) {
     it(`is read whole by ${way}, whether it waited or is coming`, async () => {
       let begin: (() => void) | undefined;

@@ -1,8 +1,19 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { expect } from 'chai';
-import { ErrorCode, Flag, FrameType, Setting } from '../wire/h2-frames.js';
-import { pair, until } from './serve.js';
+import { noLimits } from '../../src/core/limits.js';
+import { ErrorCode, encodeFrame, encodeLiterals, Flag, FrameType, Setting } from '../wire/h2-frames.js';
+import { closeEverything, pair, until } from './serve.js';
+
+const HEAD = encodeLiterals([
+  [':method', 'GET'],
+  [':scheme', 'http'],
+  [':path', '/'],
+  [':authority', 'localhost'],
+]);
 
 describe('the times of an HTTP/2 connection', () => {
+  afterEach(closeEverything);
+
   it('end a connection whose preface never comes', async () => {
     const [host, client] = await pair(
       () => {},
@@ -38,6 +49,59 @@ describe('the times of an HTTP/2 connection', () => {
     expect(stream.reset).to.equal(ErrorCode.CANCEL);
     await until(() => host.connection.active === 0, 'end');
     expect(host.connection.counts.malformed).to.equal(1);
+  });
+
+  it('leave a request alone whose handler has not asked for its body yet (100-continue)', async () => {
+    const [host, client] = await pair(() => {}, { h2: { bodyTimeout: 100 } });
+    host.on('checkContinue', (req: IncomingMessage, res: ServerResponse) => {
+      if (req.url === '/decides') setTimeout(() => res.end('decided'), 400);
+      if (req.url === '/asks') res.writeContinue();
+      req.resume();
+    });
+    const expecting = { method: 'POST', open: true, headers: [['expect', '100-continue']] as [string, string][] };
+    const decided = await client.fetch({ ...expecting, path: '/decides' });
+    expect(decided.text).to.equal('decided');
+    // Its answer is complete: the rest of it is not waited for longer than others'.
+    await until(() => client.stream(decided.id).reset !== undefined, 'end');
+    expect(client.stream(decided.id).reset).to.equal(ErrorCode.NO_ERROR);
+    const unasked = client.request({ ...expecting, path: '/waits' });
+    client.data(unasked, 'all the same');
+    expect((await client.response(unasked)).reset).to.equal(ErrorCode.CANCEL);
+    expect((await client.fetch({ ...expecting, path: '/asks' })).reset).to.equal(ErrorCode.CANCEL);
+  });
+
+  it('begin anew with each head, though every read ends in the middle of one', async () => {
+    const [host, client] = await pair((_req, res) => res.end('ok'), { h2: { headersTimeout: 300 } });
+    await client.expectAck('SETTINGS');
+    const head = (id: number): Buffer => encodeFrame(FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, id, HEAD);
+    let rest = head(1);
+    for (let id = 3; id < 33; id += 2) {
+      const next = head(id);
+      client.write(Buffer.concat([rest, next.subarray(0, 12)]));
+      rest = next.subarray(12);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    client.write(rest);
+    await until(() => host.connection.counts.served === 16, 'answers');
+    expect(client.goaways).to.deep.equal([]);
+  });
+
+  it('reset a connection that provokes answers and reads none, also while no request is open', async () => {
+    const [host, client] = await pair(() => {}, {
+      h2: { sendTimeout: 200 },
+      session: { floodBudget: Number.MAX_SAFE_INTEGER },
+    });
+    await client.expectAck('SETTINGS');
+    const limits = noLimits();
+    host.connection.limitCounts = limits;
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    client.transport.socket.pause();
+    const ping = encodeFrame(FrameType.PING, 0, 0, Buffer.alloc(8));
+    const pings = Buffer.concat(Array.from({ length: 4_000 }, () => ping));
+    const timer = setInterval(() => client.write(pings), 1);
+    await host.connection.closed;
+    clearInterval(timer);
+    expect(limits).to.deep.equal({ ...noLimits(), sendTimeout: 1 });
   });
 
   it('leave others their turns while all requests of a connection run out of time at once', async () => {

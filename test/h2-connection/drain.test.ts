@@ -1,10 +1,10 @@
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { expect } from 'chai';
 import { gracefulShutdown } from '../../src/core/shutdown.js';
 import { ErrorCode, FrameType, MAX_STREAM_ID, readGoaway, Setting } from '../wire/h2-frames.js';
 import { Relay } from '../wire/relay.js';
 import { stall } from '../wire/waiting.js';
-import { connect, pair, serve, standstill, until } from './serve.js';
+import { closeEverything, connect, pair, serve, standstill, until } from './serve.js';
 
 /** Held until the test lets them go. */
 function held(): {
@@ -16,6 +16,8 @@ function held(): {
 }
 
 describe('draining an HTTP/2 connection', () => {
+  afterEach(closeEverything);
+
   it('announces, measures the round trip, commits, and closes', async () => {
     const [host, client] = await pair((_req, res) => res.end());
     await client.fetch();
@@ -187,17 +189,22 @@ describe('draining an HTTP/2 connection', () => {
 
   it('takes an ACK into account that lay in the kernel while the loop stood still', async () => {
     const { responses, handler } = held();
-    const [host, client] = await pair((req, res) => (req.url === '/hold' ? handler(req, res) : res.end('in time')));
+    const listener = (req: IncomingMessage, res: ServerResponse): void =>
+      req.url === '/hold' ? handler(req, res) : void res.end('in time');
+    const [host, client] = await pair(listener, {}, { pingAck: 'manual' });
     client.request({ path: '/hold' });
     await until(() => responses.length === 1, 'request');
     const done = gracefulShutdown(host.connection, { settle: 50 });
+    const { payload } = await client.expect('PING');
     // The client lives in this process as well, so its ACK and its request are written by hand, ahead of the stall.
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    client.ackPing(payload);
     const late = client.request({ path: '/late' });
     stall(120);
     expect((await client.response(late)).text).to.equal('in time');
     responses[0]?.end();
-    expect(await done).to.include({ outcome: 'drained', served: 2, refused: 0 });
+    const report = await done;
+    expect(report).to.include({ outcome: 'drained', served: 2, refused: 0 });
+    expect(report.rtt).to.be.a('number');
   });
 
   it('is over when the client just closes after the announcement', async () => {
@@ -365,12 +372,17 @@ describe('draining an HTTP/2 connection', () => {
     await client.fetch();
     const done = gracefulShutdown(host.connection);
     const ids: number[] = [];
+    let beforeIts = 0;
     while (client.goaways.length < 2) {
       ids.push(client.request());
+      if (client.goaways.length === 0) beforeIts = ids.length;
       await new Promise((resolve) => setTimeout(resolve, 2));
     }
     const last = client.goaways.at(-1)?.lastStreamId ?? 0;
     await client.ended();
+    // All that it opened before it knew, and some of those that it opened all the same.
+    expect(beforeIts).to.be.at.least(1);
+    expect(last).to.be.above(ids[beforeIts - 1] ?? Infinity);
     for (const stream of ids.map((id) => client.stream(id))) {
       if (stream.id <= last) expect([stream.id, stream.status, stream.ended]).to.deep.equal([stream.id, 200, true]);
       else expect([stream.id, stream.status]).to.deep.equal([stream.id, undefined]);
@@ -393,6 +405,22 @@ describe('draining an HTTP/2 connection', () => {
     expect((await done).outcome).to.equal('drained');
     expect(client.transport.wasReset).to.equal(false);
     await relay.close();
+  });
+
+  it('is cut at once while it lingers: there is nobody to tell', async () => {
+    const [host, client] = await pair((_req, res) => res.end('ok'), {}, { pingAck: 'manual' });
+    await client.fetch();
+    const cut = new AbortController();
+    const done = gracefulShutdown(host.connection, { settle: 30, linger: 20_000, signal: cut.signal });
+    await until(() => host.connection.state === 'lingering', 'lingering');
+    let isOver = false;
+    void done.then(() => {
+      isOver = true;
+    });
+    cut.abort();
+    for (let i = 0; i < 100; i++) await new Promise((resolve) => setImmediate(resolve));
+    expect(isOver).to.equal(true);
+    expect(await done).to.include({ outcome: 'drained' });
   });
 
   it('ends its lingering as soon as the client has read everything', async () => {

@@ -14,12 +14,15 @@ import { type KeepAliveOptions, keepAliveSettings } from '../../src/core/keep-al
 import { drainSettings } from '../../src/core/shutdown.js';
 import { attachH2, type H2Connection, type H2Context } from '../../src/h2/connection.js';
 import { type H2Options, h2Settings } from '../../src/h2/options.js';
+import type { SessionOptions } from '../../src/h2/session.js';
 import { certificate } from '../wire/certificate.js';
 
 export interface HostOptions {
   readonly tls?: boolean;
   readonly h2?: H2Options;
   readonly keepAlive?: KeepAliveOptions;
+  /** In the place of the server's own. */
+  readonly session?: Partial<SessionOptions>;
 }
 
 /** Emits what a request host is told: 'request', 'checkContinue', 'connect', 'clientError' … */
@@ -32,13 +35,14 @@ export class TestHost extends EventEmitter implements StreamHost {
 
   static async open(
     handler: (req: IncomingMessage, res: ServerResponse) => void,
-    { tls = false, h2 = {}, keepAlive }: HostOptions = {},
+    { tls = false, h2 = {}, keepAlive, session = {} }: HostOptions = {},
   ): Promise<TestHost> {
     const host = new TestHost();
     host.on('request', handler);
+    const settings = h2Settings(h2);
     const context: H2Context = {
       host,
-      settings: h2Settings(h2),
+      settings: { ...settings, session: { ...settings.session, ...session } },
       keepAlive: keepAliveSettings(keepAlive),
       recycling: drainSettings({ timeout: Number.POSITIVE_INFINITY }),
     };

@@ -11,7 +11,7 @@ import { gracefulShutdown } from '../../src/core/shutdown.js';
 import { H2Client } from '../wire/h2-client.js';
 import { encodeFrame, encodeLiterals, Flag, FrameReader, FrameType, PREFACE } from '../wire/h2-frames.js';
 import type { TestHost } from './host.js';
-import { connect, pair, sendConnect, serve, until } from './serve.js';
+import { closeEverything, connect, pair, sendConnect, serve, until } from './serve.js';
 
 function sha(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex');
@@ -117,6 +117,8 @@ it('reading: a process ends when what was put off has been read and answered', a
 
 for (const tls of [true, false]) {
   describe(`reading: HTTP/2 ${tls ? 'over TLS' : 'in cleartext'}`, () => {
+    afterEach(closeEverything);
+
     it('leaves the application what it keeps of bodies, whoever is read next', async () => {
       const host = await serve(
         (req, res) => {

@@ -2,9 +2,11 @@ import { IncomingMessage } from 'node:http';
 import { expect } from 'chai';
 import { connectionOf } from '../../src/core/lookup.js';
 import { ErrorCode, Flag } from '../wire/h2-frames.js';
-import { notes, pair, until } from './serve.js';
+import { closeEverything, notes, pair, until } from './serve.js';
 
 describe('an HTTP/2 request', () => {
+  afterEach(closeEverything);
+
   it('has what an http.IncomingMessage has', async () => {
     const seen: Record<string, unknown> = {};
     const [host, client] = await pair((req, res) => {
@@ -192,6 +194,25 @@ describe('an HTTP/2 request', () => {
     expect((await client.fetch({ authority: 'example.com' })).status).to.equal(421);
   });
 
+  it('names its host by the field host where there is no :authority', async () => {
+    const [host, client] = await pair((req, res) => res.end(req.headers.host), { tls: true, h2: { misdirected: 421 } });
+    for (const [name, status] of [
+      ['localhost', 200],
+      ['example.com', 421],
+    ] as const) {
+      const id = client.nextStreamId();
+      const fields: [string, string][] = [
+        [':method', 'GET'],
+        [':scheme', 'https'],
+        [':path', '/'],
+        ['host', name],
+      ];
+      client.headers(id, fields, Flag.END_HEADERS | Flag.END_STREAM);
+      expect((await client.response(id)).status).to.equal(status);
+      expect(host.connection.authorities.has(name)).to.equal(true);
+    }
+  });
+
   it('survives that its prototype is replaced', async () => {
     const [, client] = await pair((req, res) => {
       Object.setPrototypeOf(req, Object.create(IncomingMessage.prototype));
@@ -220,6 +241,15 @@ describe('an HTTP/2 request', () => {
     expect(heard.reset).to.equal(ErrorCode.CANCEL);
     const unheard = await client.fetch({ path: '/unheard' });
     expect(unheard.reset).to.equal(ErrorCode.CANCEL);
+  });
+
+  it('is asked to stop, and counted as served, when it is silent though its answer is complete', async () => {
+    const [host, client] = await pair((_req, res) => res.end('early'), { h2: { timeout: 60 } });
+    const stream = await client.fetch({ method: 'POST', open: true });
+    expect(stream.text).to.equal('early');
+    await until(() => client.stream(stream.id).reset !== undefined, 'reset');
+    expect(client.stream(stream.id).reset).to.equal(ErrorCode.NO_ERROR);
+    expect(host.connection.counts).to.include({ served: 1, aborted: 0 });
   });
 
   it('emits timeout once for each silence', async () => {

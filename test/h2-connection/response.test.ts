@@ -3,7 +3,7 @@ import { finished, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { expect } from 'chai';
 import { ErrorCode, Flag, FrameType, Setting } from '../wire/h2-frames.js';
-import { notes, pair, standstill, until, valuesOf } from './serve.js';
+import { closeEverything, notes, pair, standstill, until, valuesOf } from './serve.js';
 
 async function* failing(): AsyncGenerator<string> {
   yield 'begun';
@@ -11,6 +11,8 @@ async function* failing(): AsyncGenerator<string> {
 }
 
 describe('an HTTP/2 response', () => {
+  afterEach(closeEverything);
+
   describe('has the fields', () => {
     const forms: [string, (res: ServerResponse) => unknown][] = [
       ['of setHeader', (res) => res.setHeader('X-A', '1').setHeader('x-b', ['2', '3'])],
@@ -108,9 +110,129 @@ describe('an HTTP/2 response', () => {
       const stream = await client.fetch({ method });
       expect([stream.status, stream.text, stream.reset]).to.deep.equal([status, '', undefined]);
       await until(() => callbacks === 2, 'callbacks');
-      expect(client.frames.filter((frame) => frame.type === FrameType.DATA)).to.deep.equal([]);
+      const data = client.frames.filter((frame) => frame.type === FrameType.DATA);
+      expect(data.map(({ payload, flags }) => [payload.length, flags])).to.deep.equal([[0, Flag.END_STREAM]]);
     });
   }
+
+  for (const [what, method, status] of [
+    ['the answer to HEAD', 'HEAD', 200],
+    ['204', 'POST', 204],
+    ['304', 'POST', 304],
+  ] as const) {
+    it(`is over when it is ended, not with its head: ${what}`, async () => {
+      const { seen, on } = notes();
+      let taken = 0;
+      const [host, client] = await pair(async (req, res) => {
+        on('res', res, ['finish', 'close']);
+        res.writeHead(status);
+        res.write('ignored');
+        for await (const chunk of req) taken += (chunk as Buffer).length;
+        await new Promise((resolve) => setTimeout(resolve, 30));
+        seen.push(`ends, ${host.connection.active} active, destroyed ${res.destroyed}`);
+        res.end('ignored too', () => seen.push('called back'));
+      });
+      const stream = await client.fetch({ method, body: Buffer.alloc(200_000) });
+      expect([stream.status, stream.text, stream.reset]).to.deep.equal([status, '', undefined]);
+      await until(() => seen.length === 4, 'events');
+      expect(seen).to.deep.equal(['ends, 1 active, destroyed false', 'res finish', 'called back', 'res close']);
+      expect(taken).to.equal(200_000);
+      expect(host.connection.counts.served).to.equal(1);
+    });
+  }
+
+  it('says no content-length where its end comes behind a head that has no body', async () => {
+    const [, client] = await pair((req, res) => {
+      const head = res.writeHead(req.url === '/head' ? 200 : 304, { 'content-length': 5 });
+      if (req.url === '/later') setImmediate(() => head.end());
+      else head.end();
+    });
+    const lengths = async (path: string, method = 'GET'): Promise<string[]> =>
+      valuesOf((await client.fetch({ path, method })).headers, 'content-length');
+    expect([await lengths('/'), await lengths('/later'), await lengths('/head', 'HEAD')]).to.deep.equal([
+      [],
+      [],
+      ['5'],
+    ]);
+  });
+
+  it('closes, and its socket once, when its connection is lost behind a reset that came before it was written', async () => {
+    const { seen, on } = notes();
+    const [host, client] = await pair((req, res) => {
+      if (req.url === '/large') {
+        res.end(Buffer.alloc(32_000_000));
+        return;
+      }
+      on('res', res, ['finish', 'close']);
+      on('socket', req.socket, ['close']);
+      res.end();
+    });
+    client.settings([[Setting.INITIAL_WINDOW_SIZE, 64_000_000]]);
+    client.windowUpdate(0, 64_000_000);
+    client.transport.socket.pause();
+    client.request({ path: '/large' });
+    await standstill(host);
+    const id = client.request({ method: 'POST', open: true });
+    await until(() => host.connection.active === 2, 'request');
+    client.rst(id, ErrorCode.CANCEL);
+    await until(() => seen.includes('socket close'), 'reset');
+    client.reset();
+    await host.connection.closed;
+    await until(() => seen.includes('res close'), 'close');
+    expect(seen).to.deep.equal(['socket close', 'res close']);
+    expect(host.connection.counts).to.include({ aborted: 2, served: 0 });
+  });
+
+  it('lets what is piped to it come to its end where it has no body', async () => {
+    const ended: string[] = [];
+    const [, client] = await pair((req, res) => {
+      const source = Readable.from(
+        (async function* () {
+          for (let i = 0; i < 20; i++) {
+            await new Promise((resolve) => setImmediate(resolve));
+            yield Buffer.alloc(10_000);
+          }
+        })(),
+      );
+      source.once('close', () => ended.push('source'));
+      if (req.url === '/pipe') source.pipe(res);
+      else pipeline(source, res).then(() => ended.push('pipeline'), ended.push);
+    });
+    expect((await client.fetch({ method: 'HEAD', path: '/pipe' })).text).to.equal('');
+    await until(() => ended.length === 1, 'source');
+    expect((await client.fetch({ method: 'HEAD', path: '/pipeline' })).text).to.equal('');
+    await until(() => ended.length === 3, 'pipeline');
+    expect(ended).to.have.members(['source', 'source', 'pipeline']);
+  });
+
+  it('calls back whoever wrote while it was corked when it is reset', async () => {
+    const errors: (string | undefined)[] = [];
+    const [host, client] = await pair((_req, res) => {
+      res.cork();
+      res.write('corked', (error) => errors.push((error as NodeJS.ErrnoException | null)?.code));
+    });
+    const id = client.request();
+    await until(() => host.connections.length > 0 && host.connection.active === 1, 'request');
+    client.rst(id, ErrorCode.CANCEL);
+    await until(() => errors.length === 1, 'callback');
+    expect(errors).to.deep.equal(['ERR_LASTCALL_H2_STREAM_CLOSED']);
+  });
+
+  it('is checked against its content-length when one call says all of it (strictContentLength)', async () => {
+    let code: unknown;
+    const [, client] = await pair((_req, res) => {
+      res.strictContentLength = true;
+      res.setHeader('content-length', 10);
+      try {
+        res.end('abc');
+      } catch (error) {
+        ({ code } = error as NodeJS.ErrnoException);
+        res.end('0123456789');
+      }
+    });
+    expect((await client.fetch()).text).to.equal('0123456789');
+    expect(code).to.equal('ERR_HTTP_CONTENT_LENGTH_MISMATCH');
+  });
 
   it('is one HEADERS frame when it has no body', async () => {
     const [, client] = await pair((_req, res) => res.setHeader('location', '/').end());

@@ -2,6 +2,7 @@
  * What the tests of the connection layer share: a server and a raw client, both closed after the test.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { AssertionError } from 'chai';
 import { H2Client, type H2ClientOptions } from '../wire/h2-client.js';
 import { Flag } from '../wire/h2-frames.js';
 import { type HostOptions, TestHost } from './host.js';
@@ -9,15 +10,20 @@ import { type HostOptions, TestHost } from './host.js';
 export type Handler = (req: IncomingMessage, res: ServerResponse) => void;
 
 const opened: { close(): Promise<void> | void }[] = [];
+const hosts: TestHost[] = [];
 
-afterEach(async () => {
+/** For `afterEach`. What a handler has found wrong fails the test, too: its exception is the host's otherwise. */
+export async function closeEverything(): Promise<void> {
   for (const one of opened.splice(0).reverse()) await one.close();
-});
+  const errors = hosts.splice(0).flatMap(({ handlerErrors }) => handlerErrors);
+  for (const error of errors) if (error instanceof AssertionError) throw error;
+}
 
 /** A cleartext server unless told otherwise. */
 export async function serve(handler: Handler, options?: HostOptions): Promise<TestHost> {
   const host = await TestHost.open(handler, options);
   opened.push(host);
+  hosts.push(host);
   return host;
 }
 

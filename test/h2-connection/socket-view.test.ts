@@ -4,9 +4,11 @@ import type { TLSSocket } from 'node:tls';
 import { expect } from 'chai';
 import { connectionOf, drainSignal } from '../../src/core/lookup.js';
 import { ErrorCode } from '../wire/h2-frames.js';
-import { pair, until } from './serve.js';
+import { closeEverything, pair, until } from './serve.js';
 
 describe("an HTTP/2 request's socket", () => {
+  afterEach(closeEverything);
+
   it('has the facts of the connection', async () => {
     const facts: Record<string, unknown> = {};
     const [host, client] = await pair(
@@ -82,6 +84,27 @@ describe("an HTTP/2 request's socket", () => {
     expect((await client.fetch({ path: '/destroy' })).reset).to.equal(ErrorCode.CANCEL);
     expect((await client.fetch()).text).to.equal('alive');
     expect(host.connection.state).to.equal('open');
+  });
+
+  it('sends what was ended before it is destroyed soon', async () => {
+    const body = Buffer.alloc(300_000, 'x');
+    const [host, client] = await pair(
+      (req, res) => {
+        res.end(body);
+        req.socket.destroySoon();
+      },
+      {},
+      { credit: 'auto' },
+    );
+    const stream = await client.fetch();
+    expect([stream.reset, stream.text.length]).to.deep.equal([undefined, body.length]);
+    const upload = await client.fetch({ method: 'POST', open: true });
+    expect(upload.text.length).to.equal(body.length);
+    await until(() => client.stream(upload.id).reset !== undefined, 'reset');
+    expect(client.stream(upload.id).reset).to.equal(ErrorCode.NO_ERROR);
+    expect(host.connection.counts).to.include({ served: 2, aborted: 0 });
+    const [, other] = await pair((req) => req.socket.destroySoon());
+    expect((await other.fetch()).reset).to.equal(ErrorCode.CANCEL);
   });
 
   it('refuses what would disturb other streams, and ignores what has no meaning', async () => {

@@ -6,7 +6,7 @@ import { expect } from 'chai';
 import { gracefulShutdown } from '../../src/index.js';
 import { data, get, post, raw, rst, windowUpdate } from '../attacks/h2-bytes.js';
 import { ErrorCode, encodeFrame, FrameType, uint32 } from '../wire/h2-frames.js';
-import { type Handler, notes, pair, until } from './serve.js';
+import { closeEverything, type Handler, notes, pair, until } from './serve.js';
 
 const NOTHING = { served: 0, cancelled: 0, malformed: 0, refused: 0, aborted: 0, unserved: 0 };
 
@@ -33,6 +33,8 @@ async function counting(tls: boolean) {
 
 for (const tls of [false, true]) {
   describe(`a request that is reset in the read that it came in${tls ? ', over TLS' : ''}`, () => {
+    afterEach(closeEverything);
+
     it('by its client is none of the application’s business', async () => {
       const { host, client, handled } = await counting(tls);
       client.write(Buffer.concat([get(1), rst(1), get(3), rst(3), get(5), get(7)]));
@@ -79,6 +81,8 @@ const ENDS: Record<string, Buffer> = {
 };
 
 describe('a request that is the last of a read', () => {
+  afterEach(closeEverything);
+
   for (const [what, bytes] of Object.entries(ENDS)) {
     for (const when of ['at once', 'at its end']) {
       it(`is complete with ${what} behind it, and answered ${when}`, async () => {

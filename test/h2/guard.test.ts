@@ -70,12 +70,25 @@ describe('h2 session: streams that are opened to be reset', () => {
     });
   }
 
+  it('uploads that are answered before their end, and stopped by their clients then, are nobody’s concern', () => {
+    const reactions: Reactions = {
+      request: (session, stream) => {
+        session.beginHeaders(stream, 413);
+        session.endHeaders('none');
+      },
+    };
+    const conversation = Conversation.open(reactions);
+    const bytes = (i: number): Buffer => Buffer.concat([post(id(i)), data(id(i), 'x'), rstStream(id(i))]);
+    expect(until(conversation, 1_500, bytes)).to.equal(1_500);
+    expect(conversation.told()).not.to.include('abuse resets');
+  });
+
   it('10,000 cancels among 50,000 served requests, in bursts of 100, are nobody’s concern', () => {
     const reactions: Reactions = {
       request: (session, stream) => {
         if ((stream.id >> 1) % 600 < 500) {
           session.beginHeaders(stream, 200);
-          session.endHeaders(false);
+          session.endHeaders('open');
           session.endWith(stream, Buffer.from('hello'));
         }
       },
@@ -211,7 +224,7 @@ describe('h2 session: floods of frames that serve no request share one budget', 
       {
         request: (session, stream) => {
           session.beginHeaders(stream, 200);
-          session.endHeaders(true);
+          session.endHeaders('none');
         },
       },
       options,
@@ -281,7 +294,7 @@ describe('h2 session: memory that a peer can fill', () => {
       request: (session, stream) => {
         session.beginHeaders(stream, 200);
         session.field('x', String(stream.id).padStart(1_000, '~'));
-        session.endHeaders(true);
+        session.endHeaders('none');
       },
     });
     conversation.session.unsent = 500_000;

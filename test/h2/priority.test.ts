@@ -49,6 +49,15 @@ describe('h2 session: the order of DATA (RFC 9218)', () => {
     expect(order(queued(2, 'u=3', 'u=3, i', 'u=3', 'u=3, i'), 8)).to.deep.equal([1, 3, 1, 7, 5, 3, 5, 7]);
   });
 
+  it('a value that is longer than anybody needs is none', () => {
+    const conversation = Conversation.open();
+    const long = `u=0, ${'x'.repeat(252)}`;
+    conversation.send(get(1, ['priority', long]), get(3), priorityUpdate(3, long));
+    conversation.send(get(5, ['priority', 'u=0'], ['priority', `x=${'y'.repeat(250)}`]));
+    expect([1, 3, 5].map((id) => conversation.stream(id).urgency)).to.deep.equal([3, 3, 3]);
+    expect(conversation.session.state).to.equal('open');
+  });
+
   it('§7.1 PRIORITY_UPDATE changes the order of streams that are waiting', () => {
     const conversation = queued(2, undefined, undefined);
     conversation.send(priorityUpdate(3, 'u=0'));

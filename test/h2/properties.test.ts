@@ -82,7 +82,7 @@ const APPLICATION: Reactions = {
     if (head.endStream || stream.id % 4 === 1) {
       session.beginHeaders(stream, 200);
       session.field('x-id', String(stream.id));
-      session.endHeaders(false);
+      session.endHeaders('open');
       session.endWith(stream, Buffer.alloc(stream.id * 3_000));
     }
   },
@@ -92,7 +92,7 @@ const APPLICATION: Reactions = {
   end(session, stream, trailers) {
     if (stream.sending !== 'nothing') return;
     session.beginHeaders(stream, 200);
-    session.endHeaders(false);
+    session.endHeaders('open');
     session.end(stream, trailers);
   },
 };

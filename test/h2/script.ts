@@ -324,7 +324,7 @@ export class Conversation implements SessionHandler {
   respond(streamId: number, endStream = false, status = 200): Stream {
     const stream = this.stream(streamId);
     this.session.beginHeaders(stream, status);
-    this.session.endHeaders(endStream);
+    this.session.endHeaders(endStream ? 'none' : 'open');
     return stream;
   }
 

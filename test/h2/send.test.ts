@@ -8,6 +8,10 @@ function requested(streams = 1): Conversation {
   return conversation;
 }
 
+function endWithTrailers(conversation: Conversation): void {
+  conversation.session.end(conversation.stream(1), ['x-sum', '1']);
+}
+
 describe('h2 session: responses (RFC 9113 §8.1)', () => {
   it('§8.1 head and body in one go end with END_STREAM on the DATA', () => {
     const conversation = requested();
@@ -16,7 +20,7 @@ describe('h2 session: responses (RFC 9113 §8.1)', () => {
     session.beginHeaders(stream, 200);
     session.field('content-type', 'text/plain');
     session.field('content-length', '5');
-    session.endHeaders(false);
+    session.endHeaders('open');
     session.endWith(stream, Buffer.from('hello'));
     expect(conversation.output()).to.deep.equal([
       'HEADERS 1 :status=200 content-type=text/plain content-length=5',
@@ -64,25 +68,39 @@ describe('h2 session: responses (RFC 9113 §8.1)', () => {
     expect(conversation.told()).to.deep.equal(['closed 1']);
   });
 
-  it('answers to HEAD, 204 and 304 end with their head; body bytes go nowhere', () => {
-    for (const [method, status] of [
-      ['HEAD', 200],
-      ['GET', 204],
-      ['GET', 304],
-    ] as const) {
+  for (const [method, status] of [
+    ['HEAD', 200],
+    ['GET', 204],
+    ['GET', 304],
+  ] as const) {
+    it(`the answer to ${method} with ${status} ends when it is ended; its body and its trailers go nowhere`, () => {
       const conversation = Conversation.open();
       conversation.send(headers(1, request(method), { endStream: true }));
+      const { session } = conversation;
       const stream = conversation.respond(1, false, status);
       let done = 0;
-      expect(conversation.session.write(stream, Buffer.from('x'), (error) => (error ? undefined : done++))).to.equal(
-        true,
-      );
-      conversation.session.endWith(stream, Buffer.from('x'), (error) => (error ? undefined : done++));
-      conversation.session.end(stream);
+      const count = (error?: Error): void => void (error === undefined && done++);
+      expect(session.write(stream, Buffer.from('x'), count)).to.equal(true);
+      expect(conversation.told()).not.to.include('closed 1');
+      session.endWith(stream, Buffer.from('x'), count);
+      session.end(stream, ['x-sum', '1']);
       expect(done).to.equal(2);
-      expect(conversation.output()).to.deep.equal([`HEADERS 1 END_STREAM :status=${status}`]);
-    }
-  });
+      expect(conversation.output()).to.deep.equal([`HEADERS 1 :status=${status}`, 'DATA 1 END_STREAM ""']);
+      expect(conversation.told()).to.include('closed 1');
+    });
+
+    it(`the answer to ${method} with ${status} ends with its head when all of it is known; its trailers go nowhere`, () => {
+      for (const end of [(it: Conversation) => it.session.endWith(it.stream(1), Buffer.from('x')), endWithTrailers]) {
+        const conversation = Conversation.open();
+        conversation.send(headers(1, request(method), { endStream: true }));
+        const { session } = conversation;
+        session.beginHeaders(conversation.stream(1), status);
+        session.endHeaders('said');
+        end(conversation);
+        expect(conversation.output()).to.deep.equal([`HEADERS 1 END_STREAM :status=${status}`]);
+      }
+    });
+  }
 
   it('§4.2, §6.10 a head over the client’s SETTINGS_MAX_FRAME_SIZE goes on in CONTINUATION', () => {
     for (const size of [16_384, 20_000]) {
@@ -92,7 +110,7 @@ describe('h2 session: responses (RFC 9113 §8.1)', () => {
       const { session } = conversation;
       session.beginHeaders(conversation.stream(1), 200);
       for (let i = 0; i < 50; i++) session.field(`x-${i}`, '~'.repeat(1_000));
-      session.endHeaders(true);
+      session.endHeaders('none');
       session.ping(Buffer.from('abcdefgh'));
       const frames = conversation.frames();
       const lengths = frames.map((frame) => frame.payload.length);
@@ -116,7 +134,7 @@ describe('h2 session: responses (RFC 9113 §8.1)', () => {
     values.forEach((value, i) => {
       session.field(`x-${i}`, value);
     });
-    session.endHeaders(false);
+    session.endHeaders('open');
     const lines = conversation.output();
     const expected = values.map((value, i) => `x-${i}=${value}`).join(' ');
     expect(lines.at(-1)).to.equal(`CONTINUATION 1 :status=200 ${expected}`);
@@ -138,7 +156,7 @@ describe('h2 session: responses (RFC 9113 §8.1)', () => {
       session.informational(stream, 103, []);
       session.beginHeaders(stream, 200);
       session.field('x', 'y');
-      session.endHeaders(true);
+      session.endHeaders('none');
       expect(session.write(stream, Buffer.from('x'), (error) => errors.push(error))).to.equal(true);
       session.endWith(stream, Buffer.from('x'), (error) => errors.push(error));
       session.end(stream, ['x', 'y']);
@@ -158,7 +176,7 @@ describe('h2 session: responses (RFC 9113 §8.1)', () => {
     for (const id of [1, 3]) {
       session.beginHeaders(conversation.stream(id), 200);
       session.field('x-remember', 'me');
-      session.endHeaders(true);
+      session.endHeaders('none');
     }
     expect(conversation.output()).to.deep.equal(['HEADERS 3 END_STREAM :status=200 x-remember=me']);
   });
@@ -169,10 +187,10 @@ describe('h2 session: responses (RFC 9113 §8.1)', () => {
     session.beginHeaders(conversation.stream(1), 200);
     session.field('x-remember', 'me');
     session.reset(conversation.stream(1), 2);
-    session.endHeaders(true);
+    session.endHeaders('none');
     session.beginHeaders(conversation.stream(3), 200);
     session.field('x-remember', 'me');
-    session.endHeaders(true);
+    session.endHeaders('none');
     expect(conversation.output()).to.deep.equal([
       'HEADERS 1 :status=200 x-remember=me',
       'RST_STREAM 1 INTERNAL_ERROR',

@@ -282,7 +282,7 @@ describe('h2 session: SETTINGS (RFC 9113 §6.5)', () => {
     conversation.output();
     const stream = conversation.stream(1);
     conversation.session.beginHeaders(stream, 200);
-    conversation.session.endHeaders(true);
+    conversation.session.endHeaders('none');
     expect(conversation.frames()[0]?.payload).to.deep.equal(Buffer.from([0x20, 0x88]));
   });
 

@@ -5,11 +5,14 @@
  */
 import type { H2Error } from '../../src/h2/errors.js';
 import { type RequestHead, Session, type SessionHandler, type SessionOptions } from '../../src/h2/session.js';
-import type { Stream } from '../../src/h2/stream.js';
+import type { Rest, Stream } from '../../src/h2/stream.js';
 import type { Random } from '../wire/random.js';
 import { parseFrames, type SentFrame } from './script.js';
 
 type Heard = 'open' | 'ended' | 'reset' | 'closed';
+
+/** What may come behind a head. */
+const RESTS: readonly Rest[] = ['open', 'said', 'none'];
 
 /** What has been sent on a stream: nothing, a head, END_STREAM, RST_STREAM. */
 type Said = 'head' | 'ended' | 'reset';
@@ -113,7 +116,7 @@ export class Watch implements SessionHandler {
           session.beginHeaders(stream, random.chance(0.1) ? 204 : 200);
           session.field('x-test', 'y'.repeat(random.below(50)));
           if (random.chance(0.02)) session.field('x-big', 'z'.repeat(20_000));
-          session.endHeaders(random.chance(0.3));
+          session.endHeaders(RESTS[random.below(RESTS.length)] ?? 'open');
         }
         break;
       case 4:

@@ -85,13 +85,22 @@ describe('onSignals', function () {
     expect(code).to.equal(1);
   });
 
-  it('the timeout cuts; exit code 1', async () => {
-    const { process: child, port } = await serving('{ timeout: 400, signals: { SIGTERM: { delay: 100 } } }');
-    const client = await asking(child, port, '/slow/60000');
-    child.signal('SIGTERM');
-    expect(await client.ended()).to.equal('reset');
-    expect((await child.ended).code).to.equal(1);
-  });
+  for (const [what, cleanup] of [
+    ['', '[]'],
+    [', also if a cleanup fails then', '() => { throw new Error("no database"); }'],
+  ] as const) {
+    it(`the timeout cuts; exit code 1${what}`, async () => {
+      const { process: child, port } = await serving(
+        `{ timeout: 400, signals: { SIGTERM: { delay: 100 } }, cleanup: ${cleanup} }`,
+      );
+      const client = await asking(child, port, '/slow/60000');
+      child.signal('SIGTERM');
+      expect(await client.ended()).to.equal('reset');
+      const { code, stderr } = await child.ended;
+      expect(stderr).to.match(what === '' ? /^$/ : /no database/);
+      expect(code).to.equal(1);
+    });
+  }
 
   it('nothing is connected: a second signal changes nothing, exit code 0', async () => {
     const { process: child } = await serving('{}');
@@ -254,6 +263,31 @@ describe('onSignals', function () {
         .and.not.contain('after all');
       expect(code).to.equal(0);
     });
+  });
+
+  it('a server that listens again while it drains is not ready, and is drained again; exits with 0', async () => {
+    const { process: child, port } = await serving(
+      "{ signals: { SIGTERM: { delay: 0 } }, cleanup: () => say('clean') }",
+      { LISTEN: 'again', LATE: '/slow/1500' },
+    );
+    const client = await asking(child, port, '/drained/1000');
+    child.signal('SIGTERM');
+    const { code, stdout } = await child.ended;
+    expect(stdout)
+      .to.contain('late, ready false\n')
+      .and.match(/answered with close\nclean\n$/);
+    expect(code).to.equal(0);
+    client.destroy();
+  });
+
+  it('a server that listens again whenever it closes keeps the process no longer than its timeout', async () => {
+    const { process: child } = await serving('{ timeout: 1_000, signals: { SIGTERM: { delay: 0 } } }', {
+      LISTEN: 'always',
+    });
+    const began = performance.now();
+    child.signal('SIGTERM');
+    expect((await child.ended).code).to.equal(0);
+    expect(performance.now() - began).to.be.below(10_000);
   });
 
   it('several servers: the process ends when the last one is drained', async () => {

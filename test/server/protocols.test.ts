@@ -39,15 +39,6 @@ describe('createServer: two protocols on one port', () => {
       expect((await client.fetch()).text).to.equal('http/1.1 1.1');
       client.destroy();
     });
-
-    it('refuses TLS 1.1', async () => {
-      const { port } = await servers.start('TLS', {}, sayProtocol);
-      const { connect } = await import('node:tls');
-      const error = await new Promise<Error>((resolve) => {
-        connect({ port, rejectUnauthorized: false, minVersion: 'TLSv1', maxVersion: 'TLSv1.1' }).on('error', resolve);
-      });
-      expect(error).to.be.instanceOf(Error);
-    });
   });
 
   describe('cleartext', () => {

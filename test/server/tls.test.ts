@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, connect as connectTcp, createServer as createTcp } from 'node:net';
 import { Duplex } from 'node:stream';
-import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { connect as connectTls, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { expect } from 'chai';
 import { generate } from 'selfsigned';
 import { connectionOf, createServer, gracefulShutdown } from '../../src/index.js';
@@ -16,7 +16,7 @@ function shown(client: H1Client | H2Client): string {
   return (client.transport.socket as TLSSocket).getPeerCertificate().fingerprint256;
 }
 
-function nameShown(client: H1Client): string {
+function nameShown(client: H1Client | H2Client): string {
   return String((client.transport.socket as TLSSocket).getPeerCertificate().subject.CN);
 }
 
@@ -28,6 +28,21 @@ function pfxOf({ key, cert }: Certificate): Buffer | undefined {
 
 describe('TLS', () => {
   const servers = new Servers();
+
+  it('SNICallback chooses the certificate by the name that the client asks for, over both protocols', async () => {
+    const other = createSecureContext(await makeCertificate('other'));
+    const SNICallback = (name: string, done: (error: null, context?: SecureContext) => void): void =>
+      done(null, name === 'other.example' ? other : undefined);
+    const { port } = await servers.start('TLS', { SNICallback }, (_req, res) => res.end('ok'));
+    for (const Client of [H1Client, H2Client]) {
+      const clients = [await Client.connect({ port }), await Client.connect({ port, servername: 'other.example' })];
+      expect(clients.map(nameShown)).to.deep.equal(['localhost', 'other']);
+      for (const client of clients) {
+        expect((await client.fetch()).text).to.equal('ok');
+        client.destroy();
+      }
+    }
+  });
 
   describe('setSecureContext', () => {
     it('shows new clients the new certificate and leaves live connections alone', async () => {

@@ -22,8 +22,8 @@ export interface Plan {
   readonly most?: number;
 }
 
-/** In a quiet phase before the first, everything gets compiled. */
-const WARM_UP = 4_000;
+/** In a quiet phase before the first, everything gets compiled; for memory alone it is enough that all was used once. */
+const WARM_UP = { measured: 4_000, once: 1_000 };
 /**
  * Attacked and quiet phases before those that count: what is compiled under attack, the heap that grows for it, and what
  * is made of both in the quiet that follows are no measure. With one of each, the first quiet phase that counted was
@@ -69,13 +69,18 @@ interface Scene {
   readonly memory: Memory;
 }
 
-async function onScene(kind: ServerKind, attack: Attack, act: (scene: Scene) => Promise<Measured>): Promise<Measured> {
+async function onScene(
+  kind: ServerKind,
+  attack: Attack,
+  warmUp: number,
+  act: (scene: Scene) => Promise<Measured>,
+): Promise<Measured> {
   const server = await ServerChild.start({ kind, ...(attack.server && { limits: attack.server }) });
   const attacker = new Attacker();
   const memory = new Memory(server.pid);
   try {
     const innocent = await Innocent.connect(server.port, kind === 'lastcall');
-    await innocent.run(WARM_UP, noAnswers());
+    await innocent.run(warmUp, noAnswers());
     await innocent.settled();
     memory.rest();
     return await act({ server, attacker, innocent, memory });
@@ -108,7 +113,7 @@ async function oneConnection(
 
 /** Its ending by one connection, its cost by many, one after the other, for as long as the attacked phases last. */
 export function measure(kind: ServerKind, attack: Attack, plan: Plan): Promise<Measured> {
-  return onScene(kind, attack, async (scene) => {
+  return onScene(kind, attack, WARM_UP.measured, async (scene) => {
     const { server, attacker, innocent } = scene;
     const [first, ending] = await oneConnection(scene, attack, plan.most);
     await innocent.run(SETTLE, noAnswers());
@@ -146,7 +151,7 @@ export function measure(kind: ServerKind, attack: Attack, plan: Plan): Promise<M
 
 /** One connection only: how it ends, what it fills, and whether everyone else is served. */
 export function tryOnce(kind: ServerKind, attack: Attack): Promise<Measured> {
-  return onScene(kind, attack, async (scene) => {
+  return onScene(kind, attack, WARM_UP.once, async (scene) => {
     const [phase, report] = await oneConnection(scene, attack);
     scene.innocent.close();
     return result(scene, phase, report, [], [], []);

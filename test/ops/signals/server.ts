@@ -37,19 +37,22 @@ if (LISTEN === 'two') {
   await new Promise<void>((resolve) => second.listen(0, '127.0.0.1', resolve));
 }
 
-/** Listens although its shutdown is over, and has a client at once. */
+/** Listens although it is being shut down, or has been, and has a client at once. */
 function listenLate(late: Server): void {
-  late.once('stopping', () => {
-    setTimeout(() => {
-      late.listen(0, '127.0.0.1', () => {
-        say(`late, ready ${late.ready}`);
-        get({ host: '127.0.0.1', port: portOf(late), path: LATE, agent: false }, (res) => {
-          say(`answered with ${res.headers.connection}`);
-          res.resume();
-        }).on('error', () => {});
-      });
-    }, 100);
-  });
+  const listen = (): void => {
+    if (late.listening) {
+      setTimeout(listen, 20);
+      return;
+    }
+    late.listen(0, '127.0.0.1', () => {
+      say(`late, ready ${late.ready}`);
+      get({ host: '127.0.0.1', port: portOf(late), path: LATE, agent: false }, (res) => {
+        say(`answered with ${res.headers.connection}`);
+        res.resume();
+      }).on('error', () => {});
+    });
+  };
+  late.once('stopping', () => setTimeout(listen, 100));
 }
 
 const portOf = (each: Server): number => (each.address() as AddressInfo).port;
@@ -73,6 +76,8 @@ if (LISTEN === 'never') {
   dispose();
   server.listen(0, '127.0.0.1', () => say(`serving ${process.listenerCount('SIGTERM')}`));
 } else {
+  if (LISTEN === 'again') listenLate(server);
+  if (LISTEN === 'always') server.on('close', () => server.listen(0, '127.0.0.1'));
   server.listen(0, '127.0.0.1', () => {
     const ports = [server, ...(LISTEN === 'two' ? [second] : [])].map(portOf);
     say(`serving ${ports.join(' ')} `);
