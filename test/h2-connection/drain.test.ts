@@ -367,7 +367,7 @@ describe('draining an HTTP/2 connection', () => {
 
   it('serves streams that the client keeps opening between the GOAWAYs', async () => {
     const host = await serve((_req, res) => setTimeout(() => res.end(), 3));
-    const relay = await Relay.open({ port: host.port, delayMs: 15 });
+    const relay = await Relay.open({ port: host.port, delayMs: 60 });
     const client = await connect(host, { port: relay.port });
     await client.fetch();
     const done = gracefulShutdown(host.connection);
