@@ -13,7 +13,7 @@ import { ErrorCode } from './errors.js';
 import type { RequestHead } from './fields.js';
 import { markFinished } from './message-internals.js';
 import { H2Request } from './request.js';
-import { drained, H2Response, sendCorked } from './response.js';
+import { drained, H2Response, type Head, sendCorked } from './response.js';
 import type { Session } from './session.js';
 import { SocketView, type Viewed } from './socket-view.js';
 import type { Framed, Rest, Stream } from './stream.js';
@@ -95,6 +95,8 @@ export class Exchange implements StreamUser, Viewed {
   awaitsContinue = false;
   /** What comes behind the head that is stored next. */
   rest: Rest = 'open';
+  /** A head that waits for the end, as no body comes behind it. */
+  held: Head | undefined = undefined;
   corked: CorkedChunk[] | undefined = undefined;
   corkedBytes = 0;
   /** Body bytes handed to the request, but not yet wanted by the application. */

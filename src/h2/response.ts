@@ -57,7 +57,10 @@ function collect(list: FieldList, res: H2Response, headers: unknown): void {
   }
 }
 
-/** Encodes the head; every way to write one ends here. */
+/**
+ * Checks the head and encodes it; every way to write one ends here. As over HTTP/1.1, one without a body goes out with the
+ * end, or when it is asked for: its client needn't wait for an end that comes behind it, and may leave when it has it.
+ */
 function storeHeader(this: H2Response, firstLine: string, headers: unknown): void {
   const status = this.statusCode;
   if (status < 200) throw invalidStatus(status);
@@ -77,9 +80,23 @@ function storeHeader(this: H2Response, firstLine: string, headers: unknown): voi
     const length = this._contentLength;
     if (typeof length === 'number') list.put('content-length', String(length));
   }
+  this._header = firstLine;
+  this._headerSent = true;
+  if (exchange.rest === 'open' && !this._hasBody) exchange.held = { status, list };
+  else encodeHead(this, status, list);
+}
+
+/** A head that is checked, and waits. */
+export interface Head {
+  readonly status: number;
+  readonly list: FieldList;
+}
+
+function encodeHead(res: H2Response, status: number, list: FieldList): void {
+  const exchange = res[kExchange];
   const { session } = exchange.owner;
   session.beginHeaders(exchange.stream, status);
-  if (this.sendDate && !list.hasDate) session.field('date', httpDate());
+  if (res.sendDate && !list.hasDate) session.field('date', httpDate());
   const { items, size } = list;
   // Clients hold an end that doesn't come with its head to the length that the head says. (RFC 9110 §8.6)
   const endsLater = exchange.rest === 'open' && (status === 204 || status === 304);
@@ -89,12 +106,17 @@ function storeHeader(this: H2Response, firstLine: string, headers: unknown): voi
   }
   session.endHeaders(exchange.rest);
   spareList = list;
-  this._header = firstLine;
-  this._headerSent = true;
   exchange.owner.wrote();
 }
 
-/** node:http's own functions send body bytes through this one. */
+function sendHeld(res: H2Response): void {
+  const exchange = res[kExchange];
+  const { held } = exchange;
+  exchange.held = undefined;
+  if (held !== undefined) encodeHead(res, held.status, held.list);
+}
+
+/** node:http's own functions send body bytes through this one, and flushHeaders() none. */
 function send(
   this: H2Response,
   data: Chunk,
@@ -103,6 +125,7 @@ function send(
 ): boolean {
   const done = typeof encoding === 'function' ? encoding : callback;
   const bytes = toBuffer(data, typeof encoding === 'function' ? undefined : encoding);
+  sendHeld(this);
   return sendBytes(this, bytes, done);
 }
 
@@ -210,6 +233,10 @@ function end(
       exchange.rest = 'open';
       throw error;
     }
+  }
+  if (exchange.held !== undefined) {
+    exchange.rest = 'none';
+    sendHeld(this);
   }
   if (callback !== undefined) this.once('finish', callback);
   this[kCorked] = 0;

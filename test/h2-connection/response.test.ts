@@ -110,8 +110,10 @@ describe('an HTTP/2 response', () => {
       const stream = await client.fetch({ method });
       expect([stream.status, stream.text, stream.reset]).to.deep.equal([status, '', undefined]);
       await until(() => callbacks === 2, 'callbacks');
-      const data = client.frames.filter((frame) => frame.type === FrameType.DATA);
-      expect(data.map(({ payload, flags }) => [payload.length, flags])).to.deep.equal([[0, Flag.END_STREAM]]);
+      const frames = client.frames.filter(({ streamId }) => streamId === stream.id);
+      expect(frames.map(({ type, flags }) => [type, flags])).to.deep.equal([
+        [FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM],
+      ]);
     });
   }
 
@@ -141,19 +143,23 @@ describe('an HTTP/2 response', () => {
     });
   }
 
-  it('says no content-length where its end comes behind a head that has no body', async () => {
+  it('goes out with its end where it has no body, or when it is asked for, and says no length that its end could break', async () => {
     const [, client] = await pair((req, res) => {
-      const head = res.writeHead(req.url === '/head' ? 200 : 304, { 'content-length': 5 });
-      if (req.url === '/later') setImmediate(() => head.end());
-      else head.end();
+      const [, how, ms] = (req.url ?? '').split('/');
+      res.writeHead(how === 'head' ? 200 : 304, { 'content-length': 5 });
+      if (how === 'flushed') res.flushHeaders();
+      setTimeout(() => res.end(), Number(ms));
     });
-    const lengths = async (path: string, method = 'GET'): Promise<string[]> =>
-      valuesOf((await client.fetch({ path, method })).headers, 'content-length');
-    expect([await lengths('/'), await lengths('/later'), await lengths('/head', 'HEAD')]).to.deep.equal([
-      [],
-      [],
-      ['5'],
-    ]);
+    const told = async (path: string, method = 'GET'): Promise<unknown[]> => {
+      const stream = await client.fetch({ path, method });
+      const frames = client.frames.filter(({ streamId }) => streamId === stream.id);
+      const waited = (frames.at(-1)?.at ?? 0) - (frames[0]?.at ?? 0);
+      return [frames.length, waited >= 40, ...valuesOf(stream.headers, 'content-length')];
+    };
+    expect(await told('/now/0')).to.deep.equal([1, false, '5']);
+    expect(await told('/later/60')).to.deep.equal([1, false, '5']);
+    expect(await told('/head/60', 'HEAD')).to.deep.equal([1, false, '5']);
+    expect(await told('/flushed/60')).to.deep.equal([2, true]);
   });
 
   it('closes, and its socket once, when its connection is lost behind a reset that came before it was written', async () => {
