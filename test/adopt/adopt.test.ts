@@ -604,6 +604,20 @@ describe('an adopted server of node:http2', () => {
     expect(await down).to.include({ connections: 2, served: 2, unknown: 0 });
   });
 
+  it('asked for again while it lingers, with less patience, closes sooner', async () => {
+    const { watch, port } = await servers.start(createHttp2Server((_req, res) => res.end('ok')));
+    const client = await H2Client.connect({ port, tls: false });
+    await client.fetch();
+    const [connection] = watch.connections;
+    if (connection === undefined) throw new Error('no connection');
+    const drained = gracefulShutdown(connection, { linger: 10_000 });
+    // The client doesn't close.
+    await eventually(() => connection.state === 'lingering', 'lingering');
+    await gracefulShutdown(connection, { linger: 100 });
+    expect((await drained).phases.linger).to.be.within(90, 5_000);
+    client.destroy();
+  });
+
   it('makes the responses of all its HTTP/1.1 connections of one class', async () => {
     const classes = new Set<unknown>();
     const server = await h1Server('http2 with allowHTTP1', (_req, res) => {
