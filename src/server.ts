@@ -275,9 +275,9 @@ export class Server extends NetServer {
   shutdown(options: ShutdownOptions = {}): Promise<DrainSummary> {
     const settings = shutdownSettings(options, this.#settings.drain);
     if (this.#stop !== undefined) {
-      this.#stop.join(settings);
+      const joined = this.#stop.join(settings);
       this.#closing?.stopAgain();
-      return this.#stop.done;
+      return joined;
     }
     // Nobody sends anybody to a server that doesn't listen.
     const delay = this.listening ? settings.delay : 0;

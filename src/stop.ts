@@ -133,8 +133,9 @@ export class Stop {
     void this.#run().then(this.#resolve);
   }
 
-  /** A second call: the shorter limits win, for each connection. */
-  join(settings: ShutdownSettings): void {
+  /** A second call: the shorter limits win, for each connection. What has come since it was over is drained by itself. */
+  join(settings: ShutdownSettings): Promise<DrainSummary> {
+    if (this.#state === 'stopped') return this.#drainLater(settings);
     const elapsed = now() - this.#startedAt;
     this.#settings = shorter(this.#settings, {
       ...settings,
@@ -145,6 +146,14 @@ export class Stop {
       this.#delayed.atMost(now() + settings.delay);
       this.#waitNoLongerOn(settings.signal);
     } else void drainInWaves(this.#connections.live(), (connection) => this.#drain(connection), ALL);
+    return this.done;
+  }
+
+  async #drainLater(settings: ShutdownSettings): Promise<DrainSummary> {
+    const from = now();
+    const live = this.#connections.live();
+    const { reports, gone } = await drainInWaves(live, (connection) => drainOf(connection, settings), ALL);
+    return summarize(reports, now() - from, { gone });
   }
 
   async #run(): Promise<DrainSummary> {

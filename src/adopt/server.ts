@@ -143,14 +143,13 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
     const stop = known ?? this.#newStop(settings);
     this.#until = Math.min(known === undefined ? Infinity : this.#until, now() + settings.budget);
     if (this.#patience.at !== Infinity) this.#patience.atMost(this.#until);
-    if (known !== undefined) {
-      known.join(settings);
-      this.#closing?.stopAgain();
-    } else {
+    const joined = known?.join(settings);
+    if (known !== undefined) this.#closing?.stopAgain();
+    else {
       stop.run();
       emitApart(this, 'stopping');
     }
-    return stop.done.then(async (summary) => ({ ...summary, unknown: await this.unknown() }));
+    return (joined ?? stop.done).then(async (summary) => ({ ...summary, unknown: await this.unknown() }));
   }
 
   #newStop(settings: ShutdownSettings): Stop {

@@ -95,6 +95,7 @@ export class Refusal {
       if (tell?.() !== true) return false;
     } catch (error) {
       rethrow(error);
+      return false;
     }
     this.#isLeft = true;
     this.settle();

@@ -242,6 +242,7 @@ export class Deadlines {
       !stream.tunnel &&
       !(user.awaitsContinue && stream.sending === 'nothing' && stream.bytesReceived === 0) &&
       stream.unread === 0 &&
+      !user.holdsHead &&
       stream.sending !== 'body' &&
       stream.sending !== 'ending';
     if (!awaited) seen.awaitedAt = at;

@@ -33,6 +33,8 @@ export interface StreamUser {
   delivered: boolean;
   /** The stream is closed, and `fate` final. */
   over: boolean;
+  /** The answer has begun, as far as the application knows. */
+  readonly holdsHead: boolean;
   /** Its client waits for a 100 (Continue) before it sends the body. */
   readonly awaitsContinue: boolean;
   /** ms without traffic after which the application wants to know; 0: never. */
@@ -203,6 +205,9 @@ export class Exchange implements StreamUser, Viewed {
 
   get queuedBytes(): number {
     return this.stream.queuedBytes + this.corkedBytes;
+  }
+  get holdsHead(): boolean {
+    return this.held !== undefined;
   }
 
   /** A callback of the application's, in the async context that it was given in. */

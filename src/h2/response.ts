@@ -68,8 +68,15 @@ function storeHeader(this: H2Response, firstLine: string, headers: unknown): voi
   const list = spareList ?? new FieldList();
   spareList = undefined;
   list.clear();
-  collect(list, this, headers);
   const exchange = this[kExchange];
+  const isHead = exchange.stream.withoutBody;
+  try {
+    collect(list, this, headers);
+  } catch (error) {
+    // There may be another head, for which node:http has a body no more.
+    this._hasBody = !isHead;
+    throw error;
+  }
   if (list.contentLength >= 0) {
     const isWhole = exchange.rest !== 'open' && this._hasBody;
     if (isWhole && this.strictContentLength && this._contentLength !== list.contentLength)
@@ -82,7 +89,8 @@ function storeHeader(this: H2Response, firstLine: string, headers: unknown): voi
   }
   this._header = firstLine;
   this._headerSent = true;
-  if (exchange.rest === 'open' && !this._hasBody) exchange.held = { status, list };
+  const withoutBody = isHead || status === 204 || status === 304;
+  if (exchange.rest === 'open' && withoutBody) exchange.held = { status, list };
   else encodeHead(this, status, list);
 }
 

@@ -110,6 +110,7 @@ export class TunnelUser implements StreamUser, Viewed {
   readonly req: H2Request;
   readonly duplex: H2Tunnel;
   readonly bodyless = true;
+  readonly holdsHead = false;
   readonly awaitsContinue = false;
   fate: Fate = 'open';
   responded = false;

@@ -276,7 +276,9 @@ class SignalShutdown {
       return;
     }
     underWay++;
-    const over = this.#shutDown({ ...asked, timeout }).then((summary) => {
+    const over = this.#shutDown({ ...asked, timeout }).then(async (summary) => {
+      // Whatever it is that is left needs the event loop to go.
+      await new Promise((resolve) => setImmediate(resolve));
       if (this.#isInUse) this.#shutDownAgain(asked, until);
       end(outcomeOf(summary));
     });

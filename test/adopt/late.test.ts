@@ -1,6 +1,7 @@
 /** Connections that were open when their server was adopted: found at once, or later, or told as unknown. */
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
+import { type AddressInfo, createServer as createNetServer, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { expect } from 'chai';
 import { WebSocket, WebSocketServer } from 'ws';
 import { type AdoptedServer, adopt, type Connection, connectionOf, gracefulShutdown } from '../../src/index.js';
@@ -151,6 +152,27 @@ for (const kind of H1_SERVERS) {
       expect(third.text).to.equal('third');
       expect(third.connectionHas('close')).to.equal(true);
       expect(await drained).to.include({ served: 1, unserved: 0 });
+    });
+
+    it('drains what comes though its shutdown is over but for connections that nobody knew', async () => {
+      const { app, server, client } = await open();
+      server.on('upgrade', (_req: unknown, socket: Duplex) => socket.write('HTTP/1.1 101 Switching Protocols\r\n\r\n'));
+      client.write('GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n', ['GET']);
+      await client.until(() => client.informational.length + client.responses.length > 0);
+      const watch = adopt(server);
+      expect(await watch.shutdown({ timeout: 100 })).to.include({ unknown: 1 });
+      const front = createNetServer((socket) => server.emit('connection', socket)).listen(0, '127.0.0.1');
+      await once(front, 'listening');
+      const late = await H1Client.connect({ port: (front.address() as AddressInfo).port, tls });
+      late.transport.socket.once('end', () => late.end());
+      late.request({ path: '/held' });
+      const res = await app.held();
+      const again = watch.shutdown();
+      res.end('late');
+      expect((await late.response()).connectionHas('close')).to.equal(true);
+      expect(await again).to.include({ connections: 1, served: 1, unknown: 1 });
+      front.close();
+      client.destroy();
     });
 
     // `ws` takes no server of node:http2.

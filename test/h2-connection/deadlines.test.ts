@@ -133,13 +133,14 @@ describe('the times of an HTTP/2 connection', () => {
     const [host, client] = await pair(
       (req, res) => {
         if (req.url === '/begun') res.write('x');
+        if (req.url === '/said') res.writeHead(204);
         if (req.url === '/unread') req.pause();
         else req.resume();
         req.on('end', () => res.end());
       },
       { h2: { bodyTimeout: 800 } },
     );
-    const [trickle, begun, unread] = ['/trickle', '/begun', '/unread'].map((path) =>
+    const [trickle, begun, unread, said] = ['/trickle', '/begun', '/unread', '/said'].map((path) =>
       client.request({ method: 'POST', path, open: true }),
     );
     for (let i = 0; i < 6; i++) client.data(unread ?? 0, Buffer.alloc(16_000));
@@ -147,8 +148,8 @@ describe('the times of an HTTP/2 connection', () => {
       await new Promise((resolve) => setTimeout(resolve, 120));
       client.data(trickle ?? 0, 'x');
     }
-    for (const id of [trickle, begun, unread]) expect(client.stream(id ?? 0).reset).to.equal(undefined);
-    expect(host.connection.active).to.equal(3);
+    for (const id of [trickle, begun, unread, said]) expect(client.stream(id ?? 0).reset).to.equal(undefined);
+    expect(host.connection.active).to.equal(4);
   });
 
   it('cancel an answer for which the client gives no window', async () => {

@@ -189,6 +189,17 @@ describe('an HTTP/2 response', () => {
     expect(host.connection.counts).to.include({ aborted: 2, served: 0 });
   });
 
+  it('has its body though a head that allows none has failed before', async () => {
+    const [, client] = await pair((_req, res) => {
+      expect(() => res.writeHead(304, { x: 'a\nb' })).to.throw();
+      res.writeHead(200, { 'content-length': 10 });
+      res.write('hello');
+      res.end('hello');
+    });
+    const { status, text } = await client.fetch();
+    expect([status, text]).to.deep.equal([200, 'hellohello']);
+  });
+
   it('lets what is piped to it come to its end where it has no body', async () => {
     const ended: string[] = [];
     const [, client] = await pair((req, res) => {
