@@ -174,8 +174,8 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
       socket: this.#socket,
       connection,
       queuedBytes: 0,
+      endsByItself: false,
       destroyed: () => connection.destroy(),
-      destroyedSoon: () => connection.destroy(),
       timeoutChanged: () => {},
     });
     try {

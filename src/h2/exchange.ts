@@ -3,7 +3,7 @@
  * the response, in the order node:http has them, and how it ended is decided here. What goes out is response.ts's; the
  * counting is the connection's.
  */
-import { AsyncResource } from 'node:async_hooks';
+import type { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
 import type { LiveConnection } from '../core/connection.js';
 import { endUnnoticed, hasNoListeners } from '../http-internals.js';
@@ -33,7 +33,7 @@ export interface StreamUser {
   delivered: boolean;
   /** The stream is closed, and `fate` final. */
   over: boolean;
-  /** The answer has begun, as far as the application knows. */
+  /** Its head is kept for its end: the answer has begun, though nothing of it is sent. */
   readonly holdsHead: boolean;
   /** Its client waits for a 100 (Continue) before it sends the body. */
   readonly awaitsContinue: boolean;
@@ -107,9 +107,6 @@ export class Exchange implements StreamUser, Viewed {
   #crumbs: Crumbs | undefined = undefined;
   /** The async context that the application got the request in; its later events belong there, too. */
   #context: AsyncResource | undefined = undefined;
-  /** The socket is to be destroyed once the answer is sent. */
-  #leavesSoon = false;
-  #viewClosed = false;
 
   constructor(owner: StreamOwner, stream: Stream, head: RequestHead) {
     this.owner = owner;
@@ -206,13 +203,11 @@ export class Exchange implements StreamUser, Viewed {
   get queuedBytes(): number {
     return this.stream.queuedBytes + this.corkedBytes;
   }
+  get endsByItself(): boolean {
+    return this.res.finished && !this.responded;
+  }
   get holdsHead(): boolean {
     return this.held !== undefined;
-  }
-
-  /** A callback of the application's, in the async context that it was given in. */
-  bound(callback: Framed): Framed {
-    return AsyncResource.bind(callback);
   }
 
   writable(): void {
@@ -231,7 +226,7 @@ export class Exchange implements StreamUser, Viewed {
     if (this.responded) return;
     this.responded = true;
     this.owner.responded(this);
-    if (this.#leavesSoon) this.view.destroy();
+    this.view.sent();
   }
 
   finish(): void {
@@ -302,9 +297,7 @@ export class Exchange implements StreamUser, Viewed {
       else req.destroy();
     }
     if (this.fate !== 'served') emitClose(res);
-    if (this.#viewClosed) return;
-    this.#viewClosed = true;
-    view.emit('close', false);
+    view.tellClosed();
   }
 
   // The view
@@ -317,11 +310,6 @@ export class Exchange implements StreamUser, Viewed {
 
   timeoutChanged(): void {
     this.owner.timeoutChanged(this);
-  }
-
-  destroyedSoon(): void {
-    if (this.res.finished && !this.responded) this.#leavesSoon = true;
-    else this.view.destroy();
   }
 
   timedOut(): boolean {

@@ -3,6 +3,7 @@
  * would format HTTP/1.1, the functions here hand the session what is meant instead. Frameworks replace the prototype of
  * responses, so they are own properties. Events after the last byte are exchange.ts's.
  */
+import { AsyncResource } from 'node:async_hooks';
 import { ServerResponse } from 'node:http';
 import type { CorkedChunk, Exchange } from './exchange.js';
 import { kCorked, kNeedDrain, kOutHeaders, type ResponseInternals } from './message-internals.js';
@@ -139,7 +140,7 @@ function send(
 
 function sendBytes(res: H2Response, bytes: Buffer, callback: Callback | null | undefined): boolean {
   const exchange = res[kExchange];
-  const done = typeof callback === 'function' ? exchange.owner.written(exchange.bound(callback)) : undefined;
+  const done = typeof callback === 'function' ? exchange.owner.written(AsyncResource.bind(callback)) : undefined;
   if (res[kCorked] > 0) {
     exchange.corked ??= [];
     exchange.corked.push({ bytes, done });

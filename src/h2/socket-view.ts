@@ -14,10 +14,10 @@ export interface Viewed {
   readonly connection: LiveConnection;
   /** Bytes that wait to be sent. */
   readonly queuedBytes: number;
+  /** The application has ended it, and what waits is sent before it is over: `sent` of the view follows. */
+  readonly endsByItself: boolean;
   /** Ends what is viewed; `close` of the view follows. */
   destroyed(error: Error | undefined): void;
-  /** To be destroyed, but if the application has ended it, what waits is sent before. */
-  destroyedSoon(): void;
   /** The view was given a time without traffic after which it emits `'timeout'`, or 0. */
   timeoutChanged(view: SocketView): void;
 }
@@ -39,6 +39,9 @@ export class SocketView {
   destroyed = false;
   /** ms without traffic after which `'timeout'` is emitted; 0: never. */
   timeout = 0;
+  /** It is to be destroyed once what was ended is sent. */
+  #leavesSoon = false;
+  #isClosed = false;
 
   constructor(viewed: Viewed) {
     this.#viewed = viewed;
@@ -190,9 +193,22 @@ export class SocketView {
     this.#viewed.destroyed(error);
     return this;
   }
+  /** What the application has ended is sent. */
+  sent(): void {
+    if (this.#leavesSoon) this.destroy();
+  }
+
+  /** What is viewed is over, however often that is said. */
+  tellClosed(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.emit('close', false);
+  }
+
   /** As a socket's: what the application has ended is sent first. */
   destroySoon(): void {
-    this.#viewed.destroyedSoon();
+    if (this.#viewed.endsByItself) this.#leavesSoon = true;
+    else this.destroy();
   }
   resetAndDestroy(): this {
     return this.destroy();

@@ -121,9 +121,6 @@ export class TunnelUser implements StreamUser, Viewed {
   #uncredited = 0;
   /** END_STREAM has come: the application has all there is. */
   #complete = false;
-  /** It is to be destroyed once all of it is sent. */
-  #leavesSoon = false;
-  #viewClosed = false;
   /** Of bytes that came faster than they were read. */
   #crumbs: Crumbs | undefined = undefined;
 
@@ -155,6 +152,9 @@ export class TunnelUser implements StreamUser, Viewed {
   }
   get queuedBytes(): number {
     return this.stream.queuedBytes;
+  }
+  get endsByItself(): boolean {
+    return this.duplex.writableEnded && !this.responded;
   }
 
   data(bytes: Buffer): void {
@@ -248,7 +248,7 @@ export class TunnelUser implements StreamUser, Viewed {
     if (this.responded || this.fate !== 'open') return;
     this.responded = true;
     this.owner.responded(this);
-    if (this.#leavesSoon) this.view.destroy();
+    this.view.sent();
   }
 
   finish(): void {}
@@ -276,9 +276,7 @@ export class TunnelUser implements StreamUser, Viewed {
       this.duplex.destroy(
         this.fate === 'cancelled' ? undefined : Object.assign(new Error('aborted'), { code: 'ECONNRESET' }),
       );
-      if (this.#viewClosed) return;
-      this.#viewClosed = true;
-      this.view.emit('close', false);
+      this.view.tellClosed();
     });
   }
 
@@ -289,11 +287,6 @@ export class TunnelUser implements StreamUser, Viewed {
       half ? 'served' : 'aborted',
       error === undefined ? ErrorCode.CANCEL : ErrorCode.CONNECT_ERROR,
     );
-  }
-
-  destroyedSoon(): void {
-    if (this.duplex.writableEnded && !this.responded) this.#leavesSoon = true;
-    else this.view.destroy();
   }
 
   timeoutChanged(): void {
