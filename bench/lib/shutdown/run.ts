@@ -57,6 +57,12 @@ const STREAMS = 4;
 /** Time for every client to have been answered once, and then some, ms. */
 const WARM_MS = 1_000;
 
+/**
+ * New connections that are on their way at once: what a stall of 500 ms collects at the usual pace. On a machine that is
+ * too busy for more, more of them would only wait for each other until the balancer has stopped routing.
+ */
+const MOST_ARRIVING = 100;
+
 /** Between two stalls of the server's loop, from the beginning of one to that of the next, ms. */
 const STALL_EVERY_MS = 1_500;
 
@@ -88,11 +94,16 @@ export async function runShutdown(kind: ShutdownKind, plan: ShutdownPlan, seed: 
   const arrivals = nobody();
   for (const protocol of spoken) {
     const count = protocol === 'h1' ? plan.h1Clients : plan.h2Clients;
-    for (let i = 0; i < count; i += 1) load.add(protocol, relay.port, random.below(2 ** 32), loops[protocol]);
+    for (let i = 0; i < count; i += 1) void load.add(protocol, relay.port, random.below(2 ** 32), loops[protocol]);
   }
+  let arriving = 0;
   const stopArriving = arriveEvery(1_000 / plan.arrivals, (n) => {
+    if (arriving >= MOST_ARRIVING) return;
     const protocol = spoken[n % spoken.length] ?? 'h1';
-    load.add(protocol, toBalancer.port, random.below(2 ** 32), arrivals, 1);
+    arriving += 1;
+    void load.add(protocol, toBalancer.port, random.below(2 ** 32), arrivals, 1).then(() => {
+      arriving -= 1;
+    });
   });
   await pause(WARM_MS + random.between(0, STALL_EVERY_MS));
   child.terminate();
@@ -123,8 +134,17 @@ class Load {
     this.#limitMs = limitMs;
   }
 
-  add(protocol: Spoken, port: number, seed: number, counted: Counted, maxRequests = Number.POSITIVE_INFINITY): void {
-    this.#running.push(this.#run(protocol, port, seed, counted, maxRequests));
+  /** Starts a client; over when that has got all its answers, and never a rejection. */
+  add(
+    protocol: Spoken,
+    port: number,
+    seed: number,
+    counted: Counted,
+    maxRequests = Number.POSITIVE_INFINITY,
+  ): Promise<void> {
+    const run = this.#run(protocol, port, seed, counted, maxRequests);
+    this.#running.push(run);
+    return run;
   }
 
   async over(): Promise<void> {
