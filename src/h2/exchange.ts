@@ -5,6 +5,8 @@
  */
 import type { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
+// The global of this name is looked up anew each time.
+import process from 'node:process';
 import type { LiveConnection } from '../core/connection.js';
 import { endUnnoticed, hasNoListeners } from '../http-internals.js';
 import { copyOf } from './copy.js';

@@ -3,6 +3,7 @@
  * without those that HTTP/2 has no place for. Encoding them is the session's.
  */
 import { validateHeaderName, validateHeaderValue } from 'node:http';
+import { Alarm, now } from '../core/timing.js';
 
 /** Names that were checked before, and their lower-case form. */
 const lowerCase = new Map<string, string>();
@@ -117,15 +118,18 @@ export function invalidStatus(status: number): RangeError & { code: string } {
   return Object.assign(error, { code: 'ERR_HTTP_INVALID_STATUS_CODE' });
 }
 
-let date = '';
-let dateSecond = 0;
+let date: string | undefined;
+/** Asking for the time with every answer costs more than the rest of this field. */
+const nextSecond = new Alarm(() => {
+  date = undefined;
+});
 
 /** The value of `date` (RFC 9110 §6.6.1), formatted once a second. */
 export function httpDate(): string {
-  const second = Math.floor(Date.now() / 1000);
-  if (second !== dateSecond) {
-    dateSecond = second;
-    date = new Date(second * 1000).toUTCString();
+  if (date === undefined) {
+    const time = new Date();
+    date = time.toUTCString();
+    nextSecond.set(now() + 1_000 - time.getMilliseconds());
   }
   return date;
 }

@@ -4,7 +4,10 @@
  * responses, so they are own properties. Events after the last byte are exchange.ts's.
  */
 import { AsyncResource } from 'node:async_hooks';
+// The globals of these names are looked up anew each time.
+import { Buffer } from 'node:buffer';
 import { ServerResponse } from 'node:http';
+import process from 'node:process';
 import type { CorkedChunk, Exchange } from './exchange.js';
 import { kCorked, kNeedDrain, kOutHeaders, type ResponseInternals } from './message-internals.js';
 import { type H2Request, kExchange } from './request.js';
