@@ -1,9 +1,13 @@
 import { ServerResponse } from 'node:http';
 import { finished, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
 import { ErrorCode, Flag, FrameType, Setting } from '../wire/h2-frames.js';
 import { closeEverything, notes, pair, standstill, until, valuesOf } from './serve.js';
+
+/** ms for which a second that is over may still be told. */
+const STALE = 200;
 
 async function* failing(): AsyncGenerator<string> {
   yield 'begun';
@@ -71,6 +75,17 @@ describe('an HTTP/2 response', () => {
     const { headers } = await client.fetch();
     expect(valuesOf(headers, 'content-length')).to.deep.equal(['5']);
     expect(valuesOf(headers, 'date')).to.deep.equal([]);
+  });
+
+  it('has a date that is of this second', async () => {
+    const [, client] = await pair((_req, res) => res.end());
+    for (let i = 0; i < 25; i++) {
+      const earliest = Math.floor((Date.now() - STALE) / 1_000) * 1_000;
+      const [date = ''] = valuesOf((await client.fetch()).headers, 'date');
+      expect(Date.parse(date)).to.be.within(earliest, Date.now());
+      expect(date).to.equal(new Date(Date.parse(date)).toUTCString());
+      await delay(50);
+    }
   });
 
   it("drops what is the connection's, and the reason", async () => {
