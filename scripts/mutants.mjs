@@ -570,7 +570,7 @@ const MUTANTS = [
   [
     'h1: unserved requests are not counted',
     H1_CONNECTION,
-    'if (this.#refusal?.takesHead() !== true) this.#connection.counts.unserved++;',
+    'if (!isCounted) this.connection.counts.unserved++;',
     '',
     H1,
   ],
@@ -578,7 +578,7 @@ const MUTANTS = [
     'h1: an idle connection is closed without lingering',
     H1_CONNECTION,
     'this.#lingering = new LingeringClose(',
-    'this.#socket.destroy();\n      this.#lingering = new LingeringClose(',
+    'this.socket.destroy();\n      this.#lingering = new LingeringClose(',
     H1,
   ],
   [
@@ -591,16 +591,30 @@ const MUTANTS = [
   [
     'h1: an idle connection that has had its time waits once more',
     H1_CONNECTION,
-    'drain(this.#connection, { ...this.#context.recycling, idleWait: 0 });\n  }\n\n  stuck',
-    'drain(this.#connection, this.#context.recycling);\n  }\n\n  stuck',
+    'drain(this.connection, { ...this.#context.recycling, idleWait: 0 });\n  }\n\n  stuck',
+    'drain(this.connection, this.#context.recycling);\n  }\n\n  stuck',
     tests('test/h1/keep-alive.test.ts'),
   ],
   [
     'h1: nobody gets an upgrade whose listener has gone',
-    H1_CONNECTION,
+    'src/h1/upgrade.ts',
     'if (!host.listensFor(event)) {',
     "if (event === 'connect' && !host.listensFor(event)) {",
     tests('test/h1/upgrade.test.ts'),
+  ],
+  [
+    'h1: an upgrade behind an answer that ends the connection is not counted',
+    'src/h1/upgrade.ts',
+    "this.#owner.connection.ended('unserved');",
+    '',
+    tests('test/h1/upgrade.test.ts'),
+  ],
+  [
+    'h1: a refusal is in flight for ever when its connection closes',
+    'src/h1/refusal.ts',
+    'closed(): void {\n    this.#settle();',
+    'closed(): void {',
+    tests('test/h1/malformed.test.ts', 'test/h1/pipelining.test.ts'),
   ],
   [
     'closeIdleConnections closes those that have just come',

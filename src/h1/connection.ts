@@ -32,10 +32,10 @@ import { IdleTime } from './idle.js';
 import { markFormattedHead } from './mark.js';
 import type { H1Settings } from './options.js';
 import { Pipeline, type PipelineOwner } from './pipeline.js';
-import { limitBehind, Refusal, refusalFor, refusalText, requestTimeoutError } from './refusal.js';
+import { limitBehind, Refusal, refusalFor, requestTimeoutError } from './refusal.js';
 import { Tail } from './tail.js';
 import { type Awaited, type Timed, Timeouts } from './timeouts.js';
-import { forwardDrain, Upgrade } from './upgrade.js';
+import { forwardDrain, Upgrade, type UpgradeOwner } from './upgrade.js';
 import { failWaiting, isWhole, pieceWrites } from './writes.js';
 
 /** What all HTTP/1.1 connections of a server share. */
@@ -102,24 +102,22 @@ function sendLoneHead(res: ServerResponse): void {
   if (head !== undefined && res.writableCorked === 0 && !/[\u0100-\uffff]/.test(head)) sendHead(res);
 }
 
-export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reader, ResetWatcher, Timed {
+export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reader, ResetWatcher, Timed, UpgradeOwner {
   readonly protocol = 'http/1.1';
   readonly rtt = undefined;
   readonly smoothedRtt = undefined;
-  readonly #connection: LiveConnection;
-  readonly #socket: Socket;
+  readonly connection: LiveConnection;
+  readonly socket: Socket;
   readonly #context: H1Context;
   readonly #timeouts: Timeouts;
   readonly #backlog: Backlog;
   readonly #unanswered: Pipeline;
-  /** A request after which the connection is no longer HTTP: it waits for its turn, or has been handed over. */
-  #upgrade: Upgrade | undefined;
+  /** What ends HTTP on the connection, once all requests before it have been answered. */
+  #behind: Upgrade | Refusal | undefined;
   #state: State = 'open';
   /** When the first byte of a head came that isn't complete yet, on the `now()` clock; 0: none. */
   #headBeganAt = 0;
   readonly #tail = new Tail(() => this.#tailOver());
-  /** What is refused waits for its turn. */
-  #refusal: Refusal | undefined;
   readonly #idle: IdleTime;
   #received = 0;
   #late = 0;
@@ -130,8 +128,8 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
 
   /** @param socket the socket node:http will read from; `attached` must follow once it does */
   constructor(connection: LiveConnection, socket: Socket, context: H1Context) {
-    this.#connection = connection;
-    this.#socket = socket;
+    this.connection = connection;
+    this.socket = socket;
     this.#context = context;
     (socket as OwnedSocket)[kDriver] = this;
     socket.allowHalfOpen = true;
@@ -147,7 +145,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
 
   /** node:http has put its parser on the socket. */
   attached(): void {
-    onMessageBegin(this.#socket, onHeadBegin);
+    onMessageBegin(this.socket, onHeadBegin);
     this.#backlog.attached();
   }
 
@@ -160,11 +158,11 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
   // ── time ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   get over(): boolean {
-    return this.#state === 'ended' || this.#state === 'upgraded' || this.#socket.destroyed;
+    return this.#state === 'ended' || this.#state === 'upgraded' || this.socket.destroyed;
   }
 
   get bytesRead(): number {
-    return this.#socket.bytesRead;
+    return this.socket.bytesRead;
   }
 
   get answering(): boolean {
@@ -173,11 +171,11 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
 
   /** What the application has corked waits for the application. */
   get waiting(): number {
-    return this.#socket.writableCorked > 0 ? 0 : this.#socket.writableLength;
+    return this.socket.writableCorked > 0 ? 0 : this.socket.writableLength;
   }
 
   get bytesTaken(): number {
-    return bytesTaken(this.#socket);
+    return bytesTaken(this.socket);
   }
 
   get awaited(): Awaited {
@@ -188,7 +186,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
   get #awaitedIfRead(): Awaited {
     if (this.#headBeganAt > 0) {
       // Behind an answer that the client doesn't read, node:http doesn't read either.
-      return this.#socket.isPaused() ? { what: 'answer' } : { what: 'head', since: this.#headBeganAt };
+      return this.socket.isPaused() ? { what: 'answer' } : { what: 'head', since: this.#headBeganAt };
     }
     const exchange = this.#unanswered.last;
     if (exchange !== undefined) {
@@ -207,17 +205,17 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
 
   expired({ what }: Awaited): void {
     if (what === 'head' || what === 'body') {
-      if (this.#refusal === undefined) this.#connection.limited(what === 'head' ? 'headersTimeout' : 'bodyTimeout');
+      if (!this.#isRefused) this.connection.limited(what === 'head' ? 'headersTimeout' : 'bodyTimeout');
       this.clientError(requestTimeoutError());
     } else if (this.#state === 'announced') this.#settled?.();
-    else if (what === 'tail') this.#end();
+    else if (what === 'tail') this.end();
     // It has had its time.
-    else void drain(this.#connection, { ...this.#context.recycling, idleWait: 0 });
+    else void drain(this.connection, { ...this.#context.recycling, idleWait: 0 });
   }
 
   stuck(): void {
-    this.#connection.limited('sendTimeout');
-    this.#connection.reset();
+    this.connection.limited('sendTimeout');
+    this.connection.reset();
   }
 
   /**
@@ -230,11 +228,11 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     const heard =
       (res?.listenerCount('timeout') ?? 0) > 0 || (!req?.complete && (req?.listenerCount('timeout') ?? 0) > 0);
     if (emit() || heard || this.over) return;
-    const { bytesRead, bytesWritten } = this.#socket;
+    const { bytesRead, bytesWritten } = this.socket;
     setImmediate(() => {
-      if (this.#socket.bytesRead !== bytesRead || this.#socket.bytesWritten !== bytesWritten || this.over) return;
-      if (this.#connection.active > 0) this.#connection.destroy();
-      else void drain(this.#connection, { ...this.#context.recycling, idleWait: 0 });
+      if (this.socket.bytesRead !== bytesRead || this.socket.bytesWritten !== bytesWritten || this.over) return;
+      if (this.connection.active > 0) this.connection.destroy();
+      else void drain(this.connection, { ...this.#context.recycling, idleWait: 0 });
     });
   }
 
@@ -245,7 +243,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     if (this.#isLate) return;
     const at = now();
     this.#headBeganAt = at;
-    if (this.#socket.isPaused()) this.#backlog.watch();
+    if (this.socket.isPaused()) this.#backlog.watch();
     this.#timeouts.requestBegan(at);
   }
 
@@ -262,13 +260,13 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     const exchange = new Exchange(this, req, res, startedAt, this.bytesRead);
     this.#tail.forget();
     this.#unanswered.add(exchange);
-    this.#connection.began(req.headers.host, startedAt);
+    this.connection.began(req.headers.host, startedAt);
     this.#received++;
     if (this.#state === 'announced') exchange.followHead();
-    if (this.#unanswered.isFull(this.bytesRead) && this.#backlog.hold()) this.#connection.limited('pipelining');
+    if (this.#unanswered.isFull(this.bytesRead) && this.#backlog.hold()) this.connection.limited('pipelining');
     const { maxRequestsPerSocket } = this.#context.settings;
     if (maxRequestsPerSocket > 0 && this.#received >= maxRequestsPerSocket && this.#state === 'open') {
-      void drain(this.#connection, this.#context.recycling);
+      void drain(this.connection, this.#context.recycling);
     }
   }
 
@@ -311,13 +309,18 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
 
   /** Requests from now on come after the last that will be answered. */
   get #isLate(): boolean {
-    return this.#state === 'committed' || this.#state === 'ended' || this.#refusal !== undefined;
+    return this.#state === 'committed' || this.#state === 'ended' || this.#isRefused;
+  }
+
+  get #isRefused(): boolean {
+    return this.#behind instanceof Refusal;
   }
 
   /** No handler sees it, nothing answers it. */
   #countLate(): void {
-    if (this.#refusal?.takesHead() !== true) this.#connection.counts.unserved++;
-    if (++this.#late > MAX_LATE) this.#connection.reset();
+    const isCounted = this.#behind instanceof Refusal && this.#behind.takesHead();
+    if (!isCounted) this.connection.counts.unserved++;
+    if (++this.#late > MAX_LATE) this.connection.reset();
   }
 
   finished(exchange: Exchange): void {
@@ -326,11 +329,11 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     if (this.#socketFailed || this.#unanswered.first !== exchange) return;
     const at = now();
     this.#unanswered.removeFirst();
-    this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed', at);
+    this.connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed', at);
     this.#resetInactivity();
     if (this.#unanswered.isHalfEmpty) this.#backlog.release();
     if (!exchange.req.complete) this.#awaitTail(exchange.req, exchange.turnAt);
-    if (this.answering || this.#upgrade !== undefined || this.#refusal !== undefined) {
+    if (this.answering || this.#behind !== undefined) {
       // node:http gives the socket to the next response first.
       process.nextTick(next, this);
       return;
@@ -342,7 +345,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
   /** What a request has asked for (`req.setTimeout()`) ends with its answer, as in node:http with its keep-alive timer. */
   #resetInactivity(): void {
     const { inactivity } = this.#context;
-    const socket = this.#socket;
+    const socket = this.socket;
     // A duplex that is no socket may have no such time.
     if (inactivity === undefined || socket.timeout === undefined || socket.timeout === inactivity.timeout) return;
     socket.setTimeout(inactivity.timeout);
@@ -356,19 +359,19 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
 
   peerReset(isTaken: boolean): void {
     const exchange = this.#unanswered.first;
-    if (!isTaken || exchange === undefined || !isWhole(this.#socket)) return;
+    if (!isTaken || exchange === undefined || !isWhole(this.socket)) return;
     const { res } = exchange;
-    if (!res.writableEnded || res.writableLength > this.#socket.writableLength) return;
+    if (!res.writableEnded || res.writableLength > this.socket.writableLength) return;
     this.#unanswered.removeFirst();
-    this.#connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed');
+    this.connection.ended(exchange.delivered !== undefined ? 'served' : 'malformed');
   }
 
   destroying(): void {
-    failWaiting(this.#socket);
+    failWaiting(this.socket);
   }
 
   get #socketFailed(): boolean {
-    return this.#socket.destroyed || this.#socket.errored !== null;
+    return this.socket.destroyed || this.socket.errored !== null;
   }
 
   get handlesNoMore(): boolean {
@@ -376,7 +379,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
   }
 
   handle({ delivered = 'request', req, res }: Exchange): void {
-    this.#context.host.deliver(this.#connection, delivered, req, res);
+    this.#context.host.deliver(this.connection, delivered, req, res);
   }
 
   bodyIsDue(): void {
@@ -387,8 +390,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
   next(): void {
     if (this.handlesNoMore) return;
     if (this.answering) this.#unanswered.advance();
-    else if (this.#upgrade !== undefined) this.#upgrade.turn();
-    else this.#refusal?.turn();
+    else this.#behind?.turn();
   }
 
   /** An answer is complete before its request. */
@@ -409,8 +411,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
       exchange.delivered !== undefined &&
       this.#headBeganAt === 0 &&
       !this.#backlog.holdsBytes &&
-      this.#upgrade === undefined &&
-      this.#refusal === undefined &&
+      this.#behind === undefined &&
       this.#unanswered.last === exchange &&
       exchange.res.statusCode !== 101
     );
@@ -428,20 +429,15 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     if (this.#socketFailed) return;
     const { first } = this.#unanswered;
     // The application may have asked for it itself: what it has ended is flushed first.
-    const flushing = first?.res.writableEnded === true && responseOn(this.#socket) === first.res ? first : undefined;
+    const flushing = first?.res.writableEnded === true && responseOn(this.socket) === first.res ? first : undefined;
     for (const exchange of this.#unanswered.removeAll()) {
       if (exchange === flushing) continue;
-      this.#connection.ended('unserved');
+      this.connection.ended('unserved');
       exchange.abandon();
     }
     if (flushing !== undefined) this.#unanswered.add(flushing);
-    if (this.#upgrade !== undefined) {
-      this.#connection.ended('unserved');
-      this.#upgrade.drop();
-      this.#upgrade = undefined;
-    }
-    this.#refusal?.settle();
-    this.#end();
+    this.#behind?.passedOver();
+    this.end();
   }
 
   // ── what is no request ──────────────────────────────────────────────────────────────────────────────────────────
@@ -452,55 +448,44 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     const answering = (): ServerResponse | undefined => this.#unanswered.first?.res;
     this.#headBeganAt = 0;
     this.#backlog.letGo();
-    if (stream !== this.#socket) {
+    if (stream !== this.socket) {
       // Some versions of Node hand over a stream that is destroyed with the socket, and its errors, for a request whose
       // body is still to come.
       stream.on('error', ignore);
-      claimSocket(stream, this.#connection);
+      claimSocket(stream, this.connection);
     }
     if (this.#isLate) {
       this.#countLate();
       discardBody(req);
-      forwardDrain(this.#socket, answering);
+      forwardDrain(this.socket, answering);
       stream.resume();
-      this.#socket.resume();
+      this.socket.resume();
       return;
     }
     this.#received++;
     // A drain that begins with it has to know of it.
-    this.#upgrade = new Upgrade(req, stream, startedAt, () => this.#handOver(event, req, stream, head));
-    this.#connection.began(req.headers.host);
-    if (this.answering) this.#upgrade.waitFor(this.#socket, answering);
-    else this.#upgrade.turn();
+    const upgrade = new Upgrade(this, { event, req, stream, head, startedAt });
+    this.#behind = upgrade;
+    this.connection.began(req.headers.host);
+    if (this.answering) upgrade.waitFor(answering);
+    else upgrade.turn();
   }
 
-  #handOver(event: 'upgrade' | 'connect', req: IncomingMessage, stream: Duplex, head: Buffer): void {
-    const { host } = this.#context;
-    // Who listened for an upgrade when it came may have gone while it waited.
-    if (!host.listensFor(event)) {
-      this.#upgrade = undefined;
-      this.#connection.ended('malformed');
-      stream.resume();
-      this.#socket.resume();
-      this.#socket.write(refusalText(501));
-      this.#end();
-      return;
-    }
+  /** Over TLS it ends when its client does, then. And Node may parse HTTP on it anew. */
+  handingOver(): void {
     this.#state = 'upgraded';
     this.#timeouts.stop();
     this.#settled?.();
-    // It is as Node hands it over: over TLS it ends when its client does. And Node may parse HTTP on it anew.
-    const socket: OwnedSocket = this.#socket;
+    const socket: OwnedSocket = this.socket;
     Reflect.deleteProperty(socket, 'destroySoon');
     Reflect.deleteProperty(socket, kDriver);
-    socket.allowHalfOpen = !this.#connection.secure;
-    host.upgrade(this.#connection, event, req, stream, head);
+    socket.allowHalfOpen = !this.connection.secure;
   }
 
   /** What node:http's parser, the socket, or the clock reports. */
   clientError(error: Error & { code?: string }): void {
     if (this.#backlog.paused(error)) return;
-    if (this.#state === 'ended' || this.#state === 'upgraded' || this.#refusal !== undefined) return;
+    if (this.#state === 'ended' || this.#state === 'upgraded' || this.#isRefused) return;
     const status = refusalFor(error.code);
     const last = this.#unanswered.last;
     const broken = this.#headBeganAt === 0 && last?.req.complete === false ? last : undefined;
@@ -511,29 +496,28 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
 
   #transportFailed(error: Error): void {
     // A connection that never said anything is a balancer's probe, not an error.
-    if (this.#socket.bytesRead > 0) this.#context.host.clientError(this.#connection, error, this.#socket);
-    this.#socket.destroy();
+    if (this.socket.bytesRead > 0) this.#context.host.clientError(this.connection, error, this.socket);
+    this.socket.destroy();
   }
 
   /** Refuses what is being received, after all that was received before has been answered. */
   #refuse(error: Error, status: number, broken: Exchange | undefined): void {
     const limit = limitBehind(status);
-    if (limit !== undefined) this.#connection.limited(limit);
+    if (limit !== undefined) this.connection.limited(limit);
     const headIsOpen = this.#headBeganAt > 0;
     this.#headBeganAt = 0;
-    const upgrade = this.#upgrade;
-    this.#upgrade = undefined;
+    const upgrade = this.#behind instanceof Upgrade ? this.#behind : undefined;
     upgrade?.drop();
     const answerBegan = broken?.res.headersSent === true;
     const answered = broken === undefined && !headIsOpen && this.#tail.isOpen;
     // An answer that is there already, or has begun, leaves no place for another.
     const answer = answered || answerBegan ? undefined : status;
-    const tell = (): boolean => this.#context.host.clientError(this.#connection, error, this.#socket);
-    const refusal = new Refusal(this.#connection, this.#socket, answer, headIsOpen, tell, () => this.#end());
-    this.#refusal = refusal;
+    const tell = (): boolean => this.#context.host.clientError(this.connection, error, this.socket);
+    const refusal = new Refusal(this.connection, this.socket, answer, headIsOpen, tell, () => this.end());
+    this.#behind = refusal;
     if (refusal.isPending) {
       if (broken !== undefined) this.#unanswered.removeLast();
-      else if (upgrade === undefined) this.#connection.began();
+      else if (upgrade === undefined) this.connection.began();
     }
     // Whoever answers instead has to wait for the answers before it, too.
     const isNow = answerBegan && broken === this.#unanswered.first;
@@ -547,7 +531,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
 
   /** The rest of a body won't come, and its answer has begun: a handler that reads it, now or later, must not wait. */
   #breakOff({ req }: Exchange): void {
-    if (isRead(req)) this.#connection.reset();
+    if (isRead(req)) this.connection.reset();
     else cutBody(req);
   }
 
@@ -597,19 +581,19 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     if (this.#lingering === undefined) {
       this.#timeouts.stop();
       this.#backlog.release();
-      this.#socket.resume();
+      this.socket.resume();
       const limits = this.#terms ?? this.#context.recycling;
-      this.#lingering = new LingeringClose(this.#socket, limits, () => this.#discardTail());
-      this.#socket.end = onEndAgain;
+      this.#lingering = new LingeringClose(this.socket, limits, () => this.#discardTail());
+      this.socket.end = onEndAgain;
     }
     return this.#lingering.over;
   }
 
   /** A handler that doesn't read on holds up the client, and has had as long as a silent one. */
   #discardTail(): boolean {
-    if (!this.#tail.isOpen || !this.#socket.isPaused()) return false;
+    if (!this.#tail.isOpen || !this.socket.isPaused()) return false;
     this.#tail.discard();
-    this.#socket.resume();
+    this.socket.resume();
     return true;
   }
 
@@ -619,30 +603,22 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
 
   closed(): void {
     this.#timeouts.stop();
-    const handedOver = this.#state === 'upgraded';
     this.#state = 'ended';
     for (const { delivered, req, startedAt } of this.#unanswered.removeAll()) {
-      if (delivered !== undefined) this.#connection.aborted(req.method ?? '', req.url ?? '', startedAt);
-      else this.#connection.ended('malformed');
+      if (delivered !== undefined) this.connection.aborted(req.method ?? '', req.url ?? '', startedAt);
+      else this.connection.ended('malformed');
     }
-    this.#refusal?.settle();
-    // Its turn has not come: nothing is to be answered any more, but somebody may count.
-    this.#refusal?.tell();
-    if (this.#upgrade === undefined) return;
-    const { req, startedAt } = this.#upgrade;
-    if (handedOver && !this.#connection.destroyedHere) this.#connection.ended('served');
-    else this.#connection.aborted(req.method ?? '', req.url ?? '', startedAt);
-    this.#upgrade = undefined;
+    this.#behind?.closed();
   }
 
   /** Nothing more will be answered: a drain goes on with its phases, without one the connection lingers by itself. */
-  #end(): void {
+  end(): void {
     if (this.#state === 'ended' || this.#state === 'upgraded') return;
     this.#state = 'ended';
     this.#settled?.();
     this.#finished?.();
     if (this.#terms !== undefined) return;
-    this.#connection.moveTo('lingering');
-    void this.linger().then(() => this.#connection.reset());
+    this.connection.moveTo('lingering');
+    void this.linger().then(() => this.connection.reset());
   }
 }

@@ -98,7 +98,7 @@ export class Refusal {
       return false;
     }
     this.#isLeft = true;
-    this.settle();
+    this.#settle();
     if (this.#socket.writableEnded) this.#end();
     else this.#socket.once('finish', this.#end);
     return true;
@@ -107,13 +107,24 @@ export class Refusal {
   /** All that came before has been answered. */
   turn(): void {
     if (this.#isLeft || this.tell()) return;
-    this.settle();
+    this.#settle();
     if (this.#status !== undefined) this.#socket.write(refusalText(this.#status));
     this.#end();
   }
 
+  /** An answer before it has ended the connection. */
+  passedOver(): void {
+    this.#settle();
+  }
+
+  /** The connection is closed: nothing is to be answered any more, but somebody may count. */
+  closed(): void {
+    this.#settle();
+    this.tell();
+  }
+
   /** It is in flight no longer. */
-  settle(): void {
+  #settle(): void {
     if (this.#isPending) this.#connection.ended('malformed');
     this.#isPending = false;
   }

@@ -253,6 +253,17 @@ describe('malformed HTTP/1.1 requests', () => {
     }
   });
 
+  it('counts what is refused where its turn never comes', async () => {
+    const site = await Site.open({ tls: false });
+    const client = await site.connect();
+    const drained = gracefulShutdown(await site.connection());
+    client.write('GET /park HTTP/1.1\r\nHost: x\r\n\r\nNONSENSE\r\n\r\n', ['GET', 'GET']);
+    await site.parked('/park');
+    await site.arrived();
+    client.reset();
+    expect(counters(await drained)).to.deep.equal({ aborted: 1, malformed: 1 });
+  });
+
   describe("with a 'clientError' listener", () => {
     it('gives it the socket, as node:http does', async () => {
       const site = await Site.open({ tls: false });
