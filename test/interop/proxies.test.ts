@@ -3,10 +3,9 @@
  * retry nothing, lose no request. The proxies are told to retry nothing either.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { Agent, request } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { Agent, type RequestOptions, request } from 'node:http';
+import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -14,112 +13,29 @@ import { createServer, type DrainReport, gracefulShutdown, type Protocol, type S
 import { needs } from '../cli/programs.js';
 import { certificate } from '../wire/certificate.js';
 import { Random } from '../wire/random.js';
+import { PROXIES } from './proxies.js';
 
 /** How long each is put to the test at least, in ms, until there were so many requests and drains, */
-const DURATION = 2_000;
+const DURATION = 1_000;
 const REQUESTS = 500;
 const DRAINS = 50;
+/** or so many wrong answers, */
+const TOO_MANY = 100;
 /** by so many clients, who think for up to so many ms, */
 const CLIENTS = 24;
 const THINKING = 15;
 /** while a connection is drained every so many ms. */
 const BETWEEN_DRAINS = 4;
 
-interface Proxy {
-  readonly name: string;
-  readonly program: string;
-  /** asks it for its version */
-  readonly version: string;
-  readonly tls: boolean;
-  /** what it speaks with the server */
-  readonly protocol: Protocol;
-  readonly args: (config: string) => string[];
-  readonly config: (folder: string, port: number) => string;
-}
-
-/** Debian's place for what isn't everybody's to run. */
-function sbin(program: string): string {
-  const path = `/usr/sbin/${program}`;
-  return existsSync(path) ? path : program;
-}
-
-function haproxy(name: string, tls: boolean, protocol: Protocol, options: string): Proxy {
-  return {
-    name: `HAProxy, ${name}`,
-    program: sbin('haproxy'),
-    version: '-v',
-    tls,
-    protocol,
-    args: (config) => ['-db', '-f', config],
-    config: (folder, port) => `
-global
-  maxconn 1000
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 30s
-  timeout server 30s
-  retries 0
-  http-reuse always
-listen proxy
-  bind unix@${folder}/proxy
-  server backend 127.0.0.1:${port} ${options}
-`,
-  };
-}
-
-function nginx(name: string, tls: boolean): Proxy {
-  return {
-    name: `nginx, ${name}`,
-    program: sbin('nginx'),
-    version: '-v',
-    tls,
-    protocol: 'http/1.1',
-    args: (config) => ['-c', config, '-e', 'stderr'],
-    config: (folder, port) => `
-daemon off;
-master_process off;
-error_log stderr crit;
-pid ${folder}/pid;
-events {}
-http {
-  access_log off;
-  client_body_temp_path ${folder}/body;
-  proxy_temp_path ${folder}/proxied;
-  fastcgi_temp_path ${folder}/fastcgi;
-  uwsgi_temp_path ${folder}/uwsgi;
-  scgi_temp_path ${folder}/scgi;
-  upstream backend { server 127.0.0.1:${port}; keepalive 64; }
-  server {
-    listen unix:${folder}/proxy;
-    location / {
-      proxy_pass ${tls ? 'https' : 'http'}://backend;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_next_upstream off;
-    }
-  }
-}
-`,
-  };
-}
-
-const PROXIES: readonly Proxy[] = [
-  nginx('HTTP/1.1 in cleartext', false),
-  nginx('HTTP/1.1 over TLS', true),
-  haproxy('HTTP/1.1 in cleartext', false, 'http/1.1', ''),
-  haproxy('HTTP/1.1 over TLS', true, 'http/1.1', 'ssl verify none alpn http/1.1'),
-  haproxy('HTTP/2 in cleartext', false, 'h2', 'proto h2'),
-  haproxy('HTTP/2 over TLS', true, 'h2', 'ssl verify none alpn h2'),
-];
-
 describe('behind a proxy', () => {
   for (const proxy of PROXIES) {
     describe(proxy.name, function () {
       this.timeout(30_000);
       let folder: string;
+      let own: string | number;
       let server: Server;
       let process: ChildProcess;
+      let said: string;
       const protocols = new Set<Protocol | undefined>();
 
       before(function () {
@@ -143,17 +59,26 @@ describe('behind a proxy', () => {
         });
         await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
         const config = join(folder, 'config');
-        await writeFile(config, proxy.config(folder, (server.address() as AddressInfo).port));
-        process = spawn(proxy.program, proxy.args(config), { stdio: ['ignore', 'ignore', 'inherit'] });
+        own = proxy.needsPort ? await freePort() : join(folder, 'proxy');
+        const { port } = server.address() as AddressInfo;
+        await writeFile(config, proxy.config({ folder, port, own }));
+        process = spawn(proxy.program, proxy.args(config, folder), { stdio: ['ignore', 'ignore', 'pipe'] });
+        said = '';
+        process.stderr?.on('data', (text: Buffer) => {
+          said += text.toString();
+        });
         const until = performance.now() + 20_000;
         // HAProxy's socket is there some time before it listens.
-        while (!(await listens(join(folder, 'proxy')))) {
-          if (performance.now() > until || process.exitCode !== null) throw new Error(`${proxy.name} does not listen`);
+        while (!(await listens(own))) {
+          if (performance.now() > until || process.exitCode !== null) {
+            throw new Error(`${proxy.name} does not listen: ${said}`);
+          }
           await pause(10);
         }
       });
 
-      afterEach(async () => {
+      afterEach(async function () {
+        if (this.currentTest?.state === 'failed') console.error(said);
         process.kill('SIGKILL');
         await server.shutdown({ timeout: 1_000, idleWait: 0 });
         await rm(folder, { recursive: true, force: true });
@@ -169,10 +94,11 @@ describe('behind a proxy', () => {
 
         const client = async (): Promise<void> => {
           while (performance.now() < until || asked < REQUESTS || reports.length < DRAINS) {
+            if (wrong.length >= TOO_MANY) return;
             const number = ++asked;
-            const body = 'x'.repeat(random.chance(0.2) ? random.below(30_000) : 1);
-            const answer = await post(agent, join(folder, 'proxy'), number, body);
-            if (answer !== `200 ${number} ${body.length}`) wrong.push(answer);
+            const length = proxy.onlyWithoutBody ? 0 : random.chance(0.2) ? random.below(30_000) : 1;
+            const answer = await ask(agent, own, number, 'x'.repeat(length));
+            if (answer !== `200 ${number} ${length}`) wrong.push(answer);
             await pause(random.between(0, THINKING));
           }
         };
@@ -198,9 +124,30 @@ describe('behind a proxy', () => {
   }
 });
 
-function listens(path: string): Promise<boolean> {
+/** A port that no outgoing connection takes by itself: who connects to such a one in vain may be connected with itself. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const server = createTcpServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (!isFree) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
+}
+
+/** Where a proxy listens. */
+function placeOf(own: string | number): Pick<RequestOptions, 'socketPath' | 'host' | 'port'> {
+  return typeof own === 'number' ? { host: '127.0.0.1', port: own } : { socketPath: own };
+}
+
+function listens(own: string | number): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect(path, () => {
+    const options = typeof own === 'number' ? { host: '127.0.0.1', port: own } : { path: own };
+    const socket = connect(options, () => {
       socket.destroy();
       resolve(true);
     });
@@ -213,10 +160,11 @@ function pause(ms: number): Promise<void> {
 }
 
 /** What became of a request that nobody may repeat: status and text, or the error. */
-function post(agent: Agent, socketPath: string, number: number, body: string): Promise<string> {
+function ask(agent: Agent, own: string | number, number: number, body: string): Promise<string> {
   return new Promise((resolve) => {
-    const headers = { 'x-number': number, 'content-length': body.length };
-    const req = request({ socketPath, agent, method: 'POST', headers }, (res) => {
+    const headers = { 'x-number': number, ...(body !== '' && { 'content-length': body.length }) };
+    const method = body === '' ? 'GET' : 'POST';
+    const req = request({ ...placeOf(own), agent, method, headers }, (res) => {
       let text = '';
       res.on('data', (chunk: Buffer) => {
         text += chunk.toString();
