@@ -25,6 +25,7 @@ describe('many connections', () => {
       const { searchParams } = new URL(req.url ?? '/', 'http://a');
       const tenant = searchParams.get('tenant');
       if (tenant !== null) connectionOf(req)?.tags.set('tenant', tenant);
+      if (searchParams.has('hang')) return;
       const { remoteAddress, remotePort, remoteFamily } = req.socket;
       res.end(JSON.stringify({ remoteAddress, remotePort, remoteFamily }));
     });
@@ -155,6 +156,27 @@ describe('many connections', () => {
     const socket = await dial();
     await once(socket.resume(), 'close');
     expect(performance.now() - from).to.be.within(290, 5_000);
+  });
+
+  it('are cut at the timeout of recycling, which counts what is lost', async () => {
+    await serve({ cleartext: true, recycle: { maxAge: 200, jitter: 0, timeout: 300 } });
+    const from = performance.now();
+    const socket = await dial();
+    socket.write('GET /?hang HTTP/1.1\r\nHost: a\r\n\r\n');
+    await new Promise((resolve) => socket.resume().once('close', resolve));
+    expect(performance.now() - from).to.be.within(490, 5_000);
+    await live(0);
+    expect(server.connections.requests).to.include({ aborted: 1, served: 0 });
+  });
+
+  it('are not cut by recycling unless it has a timeout', async () => {
+    await serve({ cleartext: true, recycle: { maxAge: 50, jitter: 0 }, drain: { timeout: 50 } });
+    const socket = await dial();
+    socket.write('GET /?hang HTTP/1.1\r\nHost: a\r\n\r\n');
+    await new Promise((resolve) => setTimeout(resolve, 600));
+    const [connection] = server.connections;
+    expect(connection?.state).to.equal('draining');
+    expect(socket.destroyed).to.equal(false);
   });
 
   for (const secure of [false, true]) {
