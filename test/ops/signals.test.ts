@@ -110,18 +110,25 @@ describe('onSignals', function () {
     expect((await child.ended).code).to.equal(0);
   });
 
-  it('a request that crosses the close: exit code 2', async () => {
-    const { process: child, port } = await serving('{ signals: { SIGTERM: { delay: 0, idleWait: 0 } } }');
-    const client = await connect(port);
-    await client.fetch();
-    child.signal('SIGTERM');
-    expect(await client.ended()).to.equal('fin');
-    client.request({ path: '/late' });
-    client.end();
-    const { code, stdout } = await child.ended;
-    expect(stdout).not.to.contain('/late');
-    expect(code).to.equal(2);
-  });
+  for (const [what, cleanup, expected] of [
+    ['exit code 2', '[]', 2],
+    ['exit code 3 if a cleanup fails then', '() => { throw new Error("no database"); }', 3],
+  ] as const) {
+    it(`a request that crosses the close: ${what}`, async () => {
+      const { process: child, port } = await serving(
+        `{ signals: { SIGTERM: { delay: 0, idleWait: 0 } }, cleanup: ${cleanup} }`,
+      );
+      const client = await connect(port);
+      await client.fetch();
+      child.signal('SIGTERM');
+      expect(await client.ended()).to.equal('fin');
+      client.request({ path: '/late' });
+      client.end();
+      const { code, stdout } = await child.ended;
+      expect(stdout).not.to.contain('/late');
+      expect(code).to.equal(expected);
+    });
+  }
 
   it('connections that nobody knows are still there when the time is over: exit code 1', async () => {
     const child = start(process.execPath, [...TSX, ADOPTED]);
