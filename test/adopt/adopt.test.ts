@@ -383,6 +383,27 @@ for (const kind of H1_SERVERS) {
       await closed;
     });
 
+    it('refuses what comes when it is full, makes no room, and has a place again when one is drained', async () => {
+      const app = new Application();
+      const server = await h1Server(kind, app.listener);
+      server.maxConnections = 1;
+      const { watch, port } = await servers.start(server);
+      const client = await H1Client.connect({ port, tls });
+      await client.fetch();
+      const dropped = once(server, 'drop');
+      const refused = await H1Client.connect({ port, tls }).catch((error: Error) => error);
+      await dropped;
+      if (!(refused instanceof Error)) expect(await refused.ended()).to.be.oneOf(['fin', 'reset']);
+      const [connection] = watch.connections;
+      expect([watch.connections.size, connection?.state]).to.deep.equal([1, 'open']);
+      client.transport.socket.once('end', () => client.end());
+      await watch.drain('all', { idleWait: 0 });
+      await eventually(() => server.listening && watch.connections.size === 0, 'a place');
+      const next = await H1Client.connect({ port, tls });
+      await next.fetch();
+      next.destroy();
+    });
+
     it('recycles connections', async () => {
       const app = new Application();
       const { port } = await servers.start(await h1Server(kind, app.listener), { recycle: { maxRequests: 2 } });
