@@ -126,6 +126,7 @@ function arrivalsRow(kind: ShutdownKind, done: readonly ShutdownRun[]): Record<s
   return {
     'new connections': kind,
     made: connections,
+    skipped: sum(done.map((run) => run.skipped)),
     answered,
     refused,
     'lost or reset': lost,

@@ -672,7 +672,7 @@ const MUTANTS = [
     'const last = this.#unwritten[1_000_000];',
     H2_RESPONSE,
   ],
-  ['h2: the date is never told anew', 'src/h2/response-fields.ts', 'date = undefined;', '', H2_RESPONSE],
+  ['h2: the date is never told anew', 'src/h2/date.ts', 'isFresh = false;\n}', '}', H2_RESPONSE],
   [
     'h2: a corked response waits for room for ever',
     'src/h2/response.ts',

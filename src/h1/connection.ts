@@ -471,7 +471,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     else upgrade.turn();
   }
 
-  /** Over TLS it ends when its client does, then. And Node may parse HTTP on it anew. */
+  /** The socket is as Node hands it over: over TLS it ends when its client does. And Node may parse HTTP on it anew. */
   handingOver(): void {
     this.#state = 'upgraded';
     this.#timeouts.stop();
@@ -609,6 +609,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
       else this.connection.ended('malformed');
     }
     this.#behind?.closed();
+    this.#behind = undefined;
   }
 
   /** Nothing more will be answered: a drain goes on with its phases, without one the connection lingers by itself. */

@@ -3,7 +3,6 @@
  * without those that HTTP/2 has no place for. Encoding them is the session's.
  */
 import { validateHeaderName, validateHeaderValue } from 'node:http';
-import { Alarm, now } from '../core/timing.js';
 
 /** Names that were checked before, and their lower-case form. */
 const lowerCase = new Map<string, string>();
@@ -116,20 +115,4 @@ export function fieldsOfLines(lines: string): string[] {
 export function invalidStatus(status: number): RangeError & { code: string } {
   const error = new RangeError(`Invalid status code: ${status} is no final status`);
   return Object.assign(error, { code: 'ERR_HTTP_INVALID_STATUS_CODE' });
-}
-
-let date: string | undefined;
-/** Asking for the time with every answer costs more than the rest of this field. */
-const nextSecond = new Alarm(() => {
-  date = undefined;
-});
-
-/** The value of `date` (RFC 9110 §6.6.1), formatted once a second. */
-export function httpDate(): string {
-  if (date === undefined) {
-    const time = new Date();
-    date = time.toUTCString();
-    nextSecond.set(now() + 1_000 - time.getMilliseconds());
-  }
-  return date;
 }

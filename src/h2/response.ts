@@ -8,10 +8,11 @@ import { AsyncResource } from 'node:async_hooks';
 import { Buffer } from 'node:buffer';
 import { ServerResponse } from 'node:http';
 import process from 'node:process';
+import { httpDate } from './date.js';
 import type { CorkedChunk, Exchange } from './exchange.js';
 import { kCorked, kNeedDrain, kOutHeaders, type ResponseInternals } from './message-internals.js';
 import { type H2Request, kExchange } from './request.js';
-import { FieldList, fieldsOfLines, httpDate, invalidStatus } from './response-fields.js';
+import { FieldList, fieldsOfLines, invalidStatus } from './response-fields.js';
 
 type Callback = (error?: Error | null) => void;
 type Chunk = string | Uint8Array;

@@ -7,6 +7,7 @@ import type { Socket } from 'node:net';
 import { largeWrites, MOST_SMALL, writeLarge } from '../core/large-writes.js';
 import { rethrow } from '../core/rethrow.js';
 import { now } from '../core/timing.js';
+import { turnIsOver } from './date.js';
 import type { StreamUser } from './exchange.js';
 import type { Session } from './session.js';
 
@@ -53,7 +54,9 @@ const FLUSH_SLICE = 5;
 /** How many wires are flushed between looks at the clock. */
 const FLUSHES_PER_LOOK = 16;
 
+/** Whatever was answered in a turn is flushed at its end. */
 function flushAll(): void {
+  turnIsOver();
   const wires = waiting;
   waiting = [];
   let until = Number.POSITIVE_INFINITY;

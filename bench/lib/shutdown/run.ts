@@ -43,6 +43,8 @@ export interface ShutdownRun {
   readonly loops: Readonly<Record<Spoken, Counted>>;
   /** the new connections, one request each */
   readonly arrivals: Counted;
+  /** new connections that were not made in time, as the clients' machine was too busy */
+  readonly skipped: number;
   /** new connections that came when nothing listened any more */
   readonly connectsRefused: number;
   /** new connections that came when the balancer had taken the server out of rotation already */
@@ -58,10 +60,10 @@ const STREAMS = 4;
 const WARM_MS = 1_000;
 
 /**
- * New connections that are on their way at once: what a stall of 500 ms collects at the usual pace. On a machine that is
- * too busy for more, more of them would only wait for each other until the balancer has stopped routing.
+ * ms that a new connection takes where nothing waits, and some. On a machine that is too busy for the pace, those that
+ * come all the same would only wait for each other, until the balancer has stopped routing.
  */
-const MOST_ARRIVING = 100;
+const ARRIVAL_MS = 500;
 
 /** Between two stalls of the server's loop, from the beginning of one to that of the next, ms. */
 const STALL_EVERY_MS = 1_500;
@@ -96,9 +98,15 @@ export async function runShutdown(kind: ShutdownKind, plan: ShutdownPlan, seed: 
     const count = protocol === 'h1' ? plan.h1Clients : plan.h2Clients;
     for (let i = 0; i < count; i += 1) void load.add(protocol, relay.port, random.below(2 ** 32), loops[protocol]);
   }
+  // A stall collects what comes while it lasts.
+  const mostArriving = Math.ceil((plan.arrivals * (plan.stallMs + ARRIVAL_MS)) / 1_000);
   let arriving = 0;
+  let skipped = 0;
   const stopArriving = arriveEvery(1_000 / plan.arrivals, (n) => {
-    if (arriving >= MOST_ARRIVING) return;
+    if (arriving >= mostArriving) {
+      skipped += 1;
+      return;
+    }
     const protocol = spoken[n % spoken.length] ?? 'h1';
     arriving += 1;
     void load.add(protocol, toBalancer.port, random.below(2 ** 32), arrivals, 1).then(() => {
@@ -121,7 +129,7 @@ export async function runShutdown(kind: ShutdownKind, plan: ShutdownPlan, seed: 
   const { refused, elsewhere } = balancer;
   arrivals.lost -= refused + elsewhere;
   arrivals.resets -= refused + elsewhere;
-  return { loops, arrivals, connectsRefused: refused, routedElsewhere: elsewhere, exit, faults: load.faults };
+  return { loops, arrivals, skipped, connectsRefused: refused, routedElsewhere: elsewhere, exit, faults: load.faults };
 }
 
 /** All clients of a run. */
