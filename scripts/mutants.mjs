@@ -899,7 +899,7 @@ const { values } = parseArgs({ options: { only: { type: 'string' } } });
 const { only } = values;
 const mutants = only === undefined ? MUTANTS : MUTANTS.filter(([name]) => name.includes(only));
 // Checks wait more than they compute.
-const copies = Array.from({ length: Math.min(4, availableParallelism() + 1) }, copyTree);
+const copies = Array.from({ length: Math.min(4, 2 * availableParallelism()) }, copyTree);
 const from = performance.now();
 try {
   await checkChecks(copies, mutants);
