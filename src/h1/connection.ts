@@ -1,6 +1,7 @@
 /**
- * HTTP/1.1 on one connection: which answer says `Connection: close`, and the phases of a drain. Parsing and framing are
- * node:http's; the timers that its unlistening server doesn't run are in timeouts.ts.
+ * HTTP/1.1 on one connection: which answer says `Connection: close`, what is refused, and the phases of a drain. Parsing
+ * and framing are node:http's; the timers that its unlistening server doesn't run are in timeouts.ts, and what ends HTTP
+ * behind the last request in upgrade.ts and refusal.ts.
  *
  * Pipelined requests reach the application one at a time (pipeline.ts), each when the one before has been answered. So no
  * handler runs for a request that comes after the answer with `close`, and `close` can go on the very last one.

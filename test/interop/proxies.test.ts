@@ -62,8 +62,9 @@ describe('behind a proxy', () => {
         const config = join(folder, 'config');
         own = proxy.needsPort ? await freePort() : join(folder, 'proxy');
         const { port } = server.address() as AddressInfo;
-        await writeFile(config, proxy.config({ folder, port, own }));
-        process = spawn(proxy.program, proxy.args(config, folder), { stdio: ['ignore', 'ignore', 'pipe'] });
+        const place = { folder, port, own };
+        await writeFile(config, proxy.config(place));
+        process = spawn(proxy.program, proxy.args(config, place), { stdio: ['ignore', 'ignore', 'pipe'] });
         said = '';
         process.stderr?.on('data', (text: Buffer) => {
           said += text.toString();

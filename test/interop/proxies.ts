@@ -20,7 +20,7 @@ export interface Proxy {
   readonly onlyWithoutBody?: true;
   /** knows no UNIX sockets to listen on: a port of 127.0.0.1 instead */
   readonly needsPort?: true;
-  readonly args: (config: string, folder: string) => string[];
+  readonly args: (config: string, place: Place) => string[];
   readonly config: (place: Place) => string;
 }
 
@@ -134,17 +134,7 @@ const varnish: Proxy = {
   version: '-V',
   tls: false,
   protocol: 'http/1.1',
-  args: (config, folder) => [
-    '-j',
-    'none',
-    '-F',
-    '-a',
-    join(folder, 'proxy'),
-    '-f',
-    config,
-    '-n',
-    join(folder, 'varnish'),
-  ],
+  args: (config, { folder, own }) => ['-j', 'none', '-F', '-a', `${own}`, '-f', config, '-n', join(folder, 'varnish')],
   config: ({ port }) => `
 vcl 4.1;
 backend default { .host = "127.0.0.1"; .port = "${port}"; }
