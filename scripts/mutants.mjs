@@ -239,9 +239,16 @@ const MUTANTS = [
   [
     'all that waits for a turn is done in one',
     'src/core/turns.ts',
-    'line.serve(() => now() < until);',
-    'line.serve(() => true);',
+    'line.serve(() => now() < until, waitedSince);',
+    'line.serve(() => true, waitedSince);',
     tests('test/server/many-bursts.test.ts'),
+  ],
+  [
+    'what waits for a turn goes on before the loop has polled',
+    'src/core/turns.ts',
+    'line.serve(() => now() < until, waitedSince);',
+    'line.serve(() => now() < until);',
+    TURNS,
   ],
   [
     'a turn writes as much of large answers as the kernel takes',

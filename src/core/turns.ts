@@ -8,7 +8,7 @@ import { rethrow } from './rethrow.js';
 import { now } from './timing.js';
 
 /** ms of a turn after which nothing more that has merely waited is done in it. */
-const SLICE = 0.5;
+const SLICE = 0.25;
 
 /** Where others make turns long, what waits has this part of their time, and doesn't starve. */
 const PART_OF_OTHERS = 1 / 4;
@@ -22,17 +22,21 @@ class Line {
   #first = 0;
 
   get isEmpty(): boolean {
-    return this.#first === this.#waiting.length;
+    return this.length === 0;
+  }
+
+  get length(): number {
+    return this.#waiting.length - this.#first;
   }
 
   join(goOn: () => void): void {
     this.#waiting.push(goOn);
   }
 
-  /** Calls those who wait now, as long as there is room. Who joins meanwhile is behind them. */
-  serve(hasRoom: () => boolean): void {
+  /** Calls the first of those who wait now, as long as there is room. Who joins meanwhile is behind them. */
+  serve(hasRoom: () => boolean, most = this.length): void {
     const waiting = this.#waiting;
-    for (const end = waiting.length; this.#first < end && hasRoom(); ) {
+    for (const end = this.#first + most; this.#first < end && hasRoom(); ) {
       const goOn = waiting[this.#first];
       waiting[this.#first++] = undefined;
       try {
@@ -51,6 +55,8 @@ class Line {
 const line = new Line();
 const shares: Share[] = [];
 let turnComes = false;
+/** How many of the line have waited since the last turn. What has come since then is the others', who come first. */
+let waitedSince = 0;
 /** Counts turns, as far as one has to be told from the next. */
 let current = 0;
 /** Since when others have had the loop, on the `now()` clock. */
@@ -60,7 +66,7 @@ const othersTook = [0, 0, 0, 0];
 /** The part of their time that whoever waits has at least, in ms. */
 let partOfOthers = 0;
 
-/** Calls back in a later turn: once, and in nobody's async context. */
+/** Calls back in a later turn, when the loop has polled: once, and in nobody's async context. */
 export function inLaterTurn(goOn: () => void): void {
   line.join(goOn);
   awaitTurn();
@@ -80,10 +86,11 @@ function turn(): void {
   othersTook[current % othersTook.length] = from - othersSince;
   partOfOthers = Math.min(...othersTook) * PART_OF_OTHERS;
   const until = from + Math.max(SLICE, partOfOthers);
-  line.serve(() => now() < until);
+  line.serve(() => now() < until, waitedSince);
   for (const share of shares) share.serve();
   // What comes of that, and what the loop polls next, is in the same turn as what has to wait then.
   current++;
+  waitedSince = line.length;
   if (!line.isEmpty || shares.some(({ isWaitedFor }) => isWaitedFor)) awaitTurn();
 }
 

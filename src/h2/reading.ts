@@ -13,7 +13,7 @@ import type { Pace } from './receive.js';
 const BUFFER = Buffer.allocUnsafeSlow(65_536);
 
 /** ms of a turn of the event loop that one connection may take with what it has sent: then the others come first. */
-const SLICE = 0.25;
+const SLICE = 0.125;
 
 /** Whose bytes are in it while they are read. */
 let holder: Reading | undefined;

@@ -2,6 +2,7 @@
  * Shares of turns of the event loop: nobody who waits is passed by, or waits for ever, whoever else takes how much.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { stat } from 'node:fs';
 import { expect } from 'chai';
 import { inLaterTurn, Share } from '../../src/core/turns.js';
 import { stall, turns } from '../wire/waiting.js';
@@ -18,6 +19,26 @@ function others(work: () => void): () => void {
     working = false;
   };
 }
+
+describe('a later turn', () => {
+  it('comes when the loop has polled, also for who asks for it in a poll', async () => {
+    const order: string[] = [];
+    for (let round = 0; round < 3; round++) {
+      await new Promise<void>((resolve) => {
+        stat('.', () => {
+          inLaterTurn(() => order.push('who waited'));
+          setImmediate(() => {
+            order.push('the end of the turn');
+            resolve();
+          });
+        });
+      });
+      await turns(3);
+    }
+    const once = ['the end of the turn', 'who waited'];
+    expect(order).to.deep.equal([...once, ...once, ...once]);
+  });
+});
 
 describe('a share of turns', () => {
   it('goes to those who wait though others spend all of it in every turn', async () => {

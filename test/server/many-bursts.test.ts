@@ -18,18 +18,18 @@ const REQUESTS = 100;
 /** ms that a handler computes. */
 const WORK = 0.1;
 
-const BLOCK = encodeLiterals([
-  [':method', 'GET'],
-  [':scheme', 'https'],
-  [':authority', 'x'],
-  [':path', '/'],
-]);
+function get(streamId: number, path: string): Buffer {
+  const block = encodeLiterals([
+    [':method', 'GET'],
+    [':scheme', 'https'],
+    [':authority', 'x'],
+    [':path', path],
+  ]);
+  return encodeFrame(FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, streamId, block);
+}
+
 const BURSTS = {
-  h2: Buffer.concat(
-    Array.from({ length: REQUESTS }, (_, i) =>
-      encodeFrame(FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, 2 * i + 1, BLOCK),
-    ),
-  ),
+  h2: Buffer.concat(Array.from({ length: REQUESTS }, (_, i) => get(2 * i + 1, '/'))),
   'http/1.1': Buffer.from('GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(REQUESTS)),
 };
 
@@ -87,6 +87,30 @@ describe('bursts on many connections', () => {
       expect(usual).to.be.at.most(16);
     });
   }
+
+  it('are interrupted for a request that comes meanwhile', async () => {
+    const order: string[] = [];
+    let other: Socket | undefined;
+    const { port } = await servers.start('TLS', {}, (req, res) => {
+      // It has come while the first of the burst is handled.
+      if (order.length === 0) other?.write(get(1, '/other'));
+      order.push(req.url ?? '');
+      stall(WORK);
+      res.end();
+    });
+    for (let i = 0; i < 2; i++) {
+      const socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false, ALPNProtocols: ['h2'] });
+      sockets.push(socket);
+      socket.on('error', () => {}).resume();
+      await once(socket, 'secureConnect');
+      socket.write(Buffer.concat([PREFACE, encodeFrame(FrameType.SETTINGS, 0, 0)]));
+      await once(socket, 'data');
+    }
+    other = sockets[1];
+    sockets[0]?.write(BURSTS.h2);
+    await eventually(() => order.length === REQUESTS + 1, 'every request handled');
+    expect(order.indexOf('/other')).to.be.at.most(4);
+  });
 
   it('do not take the time that another has for its body', async () => {
     const crowd = 40;
