@@ -251,6 +251,13 @@ const MUTANTS = [
     TURNS,
   ],
   [
+    'h2: what waits comes before the answers to others',
+    'src/h2/wire.ts',
+    'beforeWhatWaits(flushAll);',
+    '',
+    tests('test/server/many-bursts.test.ts'),
+  ],
+  [
     'a turn writes as much of large answers as the kernel takes',
     'src/core/turns.ts',
     'return this.#left > 0;',

@@ -33,7 +33,7 @@ class Line {
     this.#waiting.push(goOn);
   }
 
-  /** Calls the first of those who wait now, as long as there is room. Who joins meanwhile is behind them. */
+  /** Calls those who wait now, at most so many of them, as long as there is room. Who joins meanwhile is behind them. */
   serve(hasRoom: () => boolean, most = this.length): void {
     const waiting = this.#waiting;
     for (const end = this.#first + most; this.#first < end && hasRoom(); ) {
@@ -55,8 +55,10 @@ class Line {
 const line = new Line();
 const shares: Share[] = [];
 let turnComes = false;
-/** How many of the line have waited since the last turn. What has come since then is the others', who come first. */
+/** How many were in the line when the last turn ended: the loop has polled since. Who joins later waits for another poll. */
 let waitedSince = 0;
+/** What each turn begins with. */
+const beginnings: (() => void)[] = [];
 /** Counts turns, as far as one has to be told from the next. */
 let current = 0;
 /** Since when others have had the loop, on the `now()` clock. */
@@ -72,6 +74,11 @@ export function inLaterTurn(goOn: () => void): void {
   awaitTurn();
 }
 
+/** Does something whenever others have had their turn, before what waits: what they have been answered goes out first. */
+export function beforeWhatWaits(work: () => void): void {
+  beginnings.push(work);
+}
+
 function awaitTurn(): void {
   if (turnComes) return;
   turnComes = true;
@@ -82,6 +89,13 @@ function awaitTurn(): void {
 /** The loop has polled: what others have asked for meanwhile has been seen to. */
 function turn(): void {
   turnComes = false;
+  for (const work of beginnings) {
+    try {
+      work();
+    } catch (error) {
+      rethrow(error);
+    }
+  }
   const from = now();
   othersTook[current % othersTook.length] = from - othersSince;
   partOfOthers = Math.min(...othersTook) * PART_OF_OTHERS;

@@ -7,6 +7,7 @@ import type { Socket } from 'node:net';
 import { largeWrites, MOST_SMALL, writeLarge } from '../core/large-writes.js';
 import { rethrow } from '../core/rethrow.js';
 import { now } from '../core/timing.js';
+import { beforeWhatWaits } from '../core/turns.js';
 import { turnIsOver } from './date.js';
 import type { StreamUser } from './exchange.js';
 import type { Session } from './session.js';
@@ -72,6 +73,9 @@ function flushAll(): void {
     }
   }
 }
+
+// A turn that was asked for in the last one comes before flushes that were asked for in the poll.
+beforeWhatWaits(flushAll);
 
 function flushSoon(): void {
   flushing.runInAsyncScope(setImmediate, undefined, flushAll);

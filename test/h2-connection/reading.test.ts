@@ -225,8 +225,8 @@ for (const tls of [true, false]) {
       count();
       const answer = await client.response(id);
       over = true;
-      // 80 ms of work: a quarter of one in a turn, and up to sixteen of them more, after which the clock is looked at.
-      expect(Number(answer.text)).to.be.at.least(80 / (0.25 + 16 * 0.02) / 2);
+      // 80 ms of work: an eighth of one in a turn, and up to sixteen of them more, after which the clock is looked at.
+      expect(Number(answer.text)).to.be.at.least(80 / (0.125 + 16 * 0.02) / 2);
     });
 
     it('reads nothing more while a client does not read, and then all of it, in order', async () => {

