@@ -99,6 +99,7 @@ http {
   };
 }
 
+/** When all of its threads are busy, it closes connections of its clients that it has promised to keep: 25 are few. */
 function apache(name: string, tls: boolean): Proxy {
   const modules = ['mpm_event', 'authz_core', 'proxy', 'proxy_http', ...(tls ? ['ssl'] : [])];
   return {
@@ -123,6 +124,9 @@ ${modules.map((name) => `LoadModule ${name}_module /usr/lib/apache2/modules/mod_
 ${tls ? 'SSLProxyEngine on\nSSLProxyVerify none\nSSLProxyCheckPeerName off\nSSLProxyCheckPeerExpire off' : ''}
 KeepAlive on
 MaxKeepAliveRequests 0
+KeepAliveTimeout 60
+ThreadsPerChild 100
+MaxRequestWorkers 100
 ProxyPass / ${tls ? 'https' : 'http'}://127.0.0.1:${port}/
 `,
   };
