@@ -253,8 +253,8 @@ const MUTANTS = [
   [
     'h2: what waits comes before the answers to others',
     'src/h2/wire.ts',
-    'beforeWhatWaits(flushAll);',
-    '',
+    'beginTurnsBySending(flushAll);',
+    'beginTurnsBySending(() => process.nextTick(flushAll));',
     tests('test/server/many-bursts.test.ts'),
   ],
   [

@@ -1,7 +1,8 @@
 /**
- * What waits for a later turn of the event loop because this one has had enough of it: the rest of what a client has
- * sent, more of a large answer, a handshake. In every turn a slice of it is done, first come, first served, for all
- * connections together: a hundred that each have little left to do don't make a long turn.
+ * The turns of the event loop, each at the end of what the loop has polled. First what that was answered goes out. Then
+ * comes what waits for a later turn because another has had enough of it: the rest of what a client has sent, more of a
+ * large answer, a handshake. In every turn a slice of it is done, first come, first served, for all connections
+ * together: a hundred that each have little left to do don't make a long turn.
  */
 import { AsyncResource } from 'node:async_hooks';
 import { rethrow } from './rethrow.js';
@@ -13,7 +14,7 @@ const SLICE = 0.25;
 /** Where others make turns long, what waits has this part of their time, and doesn't starve. */
 const PART_OF_OTHERS = 1 / 4;
 
-/** What waits is nobody's request. */
+/** What is done for all connections is nobody's request. */
 const neutral = new AsyncResource('LASTCALLTURN');
 
 /** First come, first served. */
@@ -57,8 +58,8 @@ const shares: Share[] = [];
 let turnComes = false;
 /** How many were in the line when the last turn ended: the loop has polled since. Who joins later waits for another poll. */
 let waitedSince = 0;
-/** What each turn begins with. */
-const beginnings: (() => void)[] = [];
+/** Sends what has been answered. */
+const sending: (() => void)[] = [];
 /** Counts turns, as far as one has to be told from the next. */
 let current = 0;
 /** Since when others have had the loop, on the `now()` clock. */
@@ -74,12 +75,13 @@ export function inLaterTurn(goOn: () => void): void {
   awaitTurn();
 }
 
-/** Does something whenever others have had their turn, before what waits: what they have been answered goes out first. */
-export function beforeWhatWaits(work: () => void): void {
-  beginnings.push(work);
+/** Each turn begins by sending, in nobody's async context. Who has something to send awaits one. */
+export function beginTurnsBySending(send: () => void): void {
+  sending.push(send);
 }
 
-function awaitTurn(): void {
+/** Has a turn come, if none was to: when all that there is to be read in this one has been. */
+export function awaitTurn(): void {
   if (turnComes) return;
   turnComes = true;
   othersSince = now();
@@ -89,9 +91,9 @@ function awaitTurn(): void {
 /** The loop has polled: what others have asked for meanwhile has been seen to. */
 function turn(): void {
   turnComes = false;
-  for (const work of beginnings) {
+  for (const send of sending) {
     try {
-      work();
+      send();
     } catch (error) {
       rethrow(error);
     }
@@ -106,6 +108,7 @@ function turn(): void {
   current++;
   waitedSince = line.length;
   if (!line.isEmpty || shares.some(({ isWaitedFor }) => isWaitedFor)) awaitTurn();
+  if (turnComes) othersSince = now();
 }
 
 /** The part of a turn that one kind of work may take, for all connections together. */

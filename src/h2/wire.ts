@@ -2,12 +2,11 @@
  * The session's output on its way to the socket: one write per turn of the event loop, DATA framed only while little
  * waits in the socket, and word of what has been written out. What the bytes mean is the session's.
  */
-import { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
 import { largeWrites, MOST_SMALL, writeLarge } from '../core/large-writes.js';
 import { rethrow } from '../core/rethrow.js';
 import { now } from '../core/timing.js';
-import { beforeWhatWaits } from '../core/turns.js';
+import { awaitTurn, beginTurnsBySending } from '../core/turns.js';
 import { turnIsOver } from './date.js';
 import type { StreamUser } from './exchange.js';
 import type { Session } from './session.js';
@@ -46,9 +45,6 @@ const NOTHING: readonly Tracked[] = [];
 /** Wires with output, to be flushed once the event loop has polled everything there is to read. */
 let waiting: Wire[] = [];
 
-/** Flushing runs for all connections at once and must not run in the async context of whoever wrote first. */
-const flushing = new AsyncResource('LASTCALLFLUSH');
-
 /** When thousands of connections have something to say at once, the loop gets to poll in between, after this many ms. */
 const FLUSH_SLICE = 5;
 
@@ -68,18 +64,13 @@ function flushAll(): void {
     if (until === Number.POSITIVE_INFINITY) until = at + FLUSH_SLICE;
     else if (at >= until) {
       waiting = wires.slice(i + 1).concat(waiting);
-      if (waiting.length > 0) flushSoon();
+      if (waiting.length > 0) awaitTurn();
       return;
     }
   }
 }
 
-// A turn that was asked for in the last one comes before flushes that were asked for in the poll.
-beforeWhatWaits(flushAll);
-
-function flushSoon(): void {
-  flushing.runInAsyncScope(setImmediate, undefined, flushAll);
-}
+beginTurnsBySending(flushAll);
 
 export class Wire {
   readonly #socket: Socket;
@@ -114,7 +105,7 @@ export class Wire {
   schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    if (waiting.length === 0) flushSoon();
+    if (waiting.length === 0) awaitTurn();
     waiting.push(this);
   }
 
