@@ -154,8 +154,8 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
     this.#deadlines.watch(ms);
   }
 
-  pong(opaque: Buffer): void {
-    this.#pings.acknowledge(opaque, now());
+  pong(bytes: Buffer, start: number): void {
+    this.#pings.acknowledge(bytes, start, now());
   }
 
   drainWanted(): void {

@@ -398,13 +398,12 @@ export class Inbound implements FrameSink {
 
   pong(bytes: Buffer, start: number): void {
     this.#life.spend(1);
-    if (!this.#life.ended) this.#life.handler.pong(Buffer.from(bytes.subarray(start, start + 8)));
+    if (!this.#life.ended) this.#life.handler.pong(bytes, start);
   }
 
-  goaway(lastStreamId: number, errorCode: number, bytes: Buffer, start: number, end: number): void {
+  goaway(lastStreamId: number, errorCode: number): void {
     this.#life.spend(1);
-    if (this.#life.ended) return;
-    this.#life.handler.goaway(lastStreamId, errorCode, Buffer.from(bytes.subarray(start, end)));
+    if (!this.#life.ended) this.#life.handler.goaway(lastStreamId, errorCode);
   }
 
   windowUpdate(streamId: number, increment: number): void {

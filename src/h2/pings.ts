@@ -70,9 +70,9 @@ export class Pings {
     return ping;
   }
 
-  /** An ACK has come. One that answers nothing of ours is ignored. */
-  acknowledge(opaque: Buffer, at: number): void {
-    const id = opaque.readUInt32BE(4);
+  /** An ACK has come, of the 8 octets from `start`. One that answers nothing of ours is ignored. */
+  acknowledge(bytes: Buffer, start: number, at: number): void {
+    const id = bytes.readUInt32BE(start + 4);
     const ping = this.#open?.get(id);
     if (ping === undefined) return;
     this.#open?.delete(id);

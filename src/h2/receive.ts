@@ -25,7 +25,7 @@ export interface FrameSink {
   settingsAck(): void;
   ping(bytes: Buffer, start: number): void;
   pong(bytes: Buffer, start: number): void;
-  goaway(lastStreamId: number, errorCode: number, bytes: Buffer, start: number, end: number): void;
+  goaway(lastStreamId: number, errorCode: number): void;
   windowUpdate(streamId: number, increment: number): void;
   priorityUpdate(streamId: number, bytes: Buffer, start: number, end: number): void;
   /** A frame of a type that we don't know; it is skipped. (RFC 9113 §5.5) */
@@ -314,7 +314,7 @@ export class FrameReader {
         this.#sink.priority(this.#streamId, end - start);
         break;
       case FrameType.GOAWAY:
-        this.#sink.goaway(readUint31(bytes, start), readUint32(bytes, start + 4), bytes, start + 8, end);
+        this.#sink.goaway(readUint31(bytes, start), readUint32(bytes, start + 4));
         break;
       case FrameType.PRIORITY_UPDATE:
         this.#sink.priorityUpdate(readUint31(bytes, start), bytes, start + 4, end);

@@ -28,7 +28,7 @@ export interface RequestsEvents {
   writtenOut(): void;
   /** The application wants to know of a silence of `ms` on a stream. */
   watch(ms: number): void;
-  pong(opaque: Buffer): void;
+  pong(bytes: Buffer, start: number): void;
   /** The client says that it is about to leave, or misbehaves: the connection is to be drained. */
   drainWanted(): void;
   /** What the client sends next is to be read in so many ms. */
@@ -235,8 +235,8 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
     this.connection.counts.refused++;
   }
 
-  pong(opaque: Buffer): void {
-    this.#events.pong(opaque);
+  pong(bytes: Buffer, start: number): void {
+    this.#events.pong(bytes, start);
   }
 
   goaway(): void {

@@ -48,10 +48,10 @@ export interface SessionHandler {
   malformed(streamId: number, why: string): void;
   /** A stream was answered with REFUSED_STREAM: over the concurrency limit, or above our final last-stream-id. */
   refused(streamId: number): void;
-  /** The ACK of a PING of ours: its 8 octets. */
-  pong(opaque: Buffer): void;
+  /** The ACK of a PING: 8 octets from `start`, which are there during the call only. */
+  pong(bytes: Buffer, start: number): void;
   /** The peer's GOAWAY. */
-  goaway(lastStreamId: number, errorCode: number, debug: Buffer): void;
+  goaway(lastStreamId: number, errorCode: number): void;
   /**
    * The peer opens streams to reset them: time to drain this connection. Called once; if it goes on, the session fails
    * with ENHANCE_YOUR_CALM.

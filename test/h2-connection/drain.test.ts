@@ -500,9 +500,9 @@ describe('draining an HTTP/2 connection', () => {
     if (driver === undefined) throw new Error('no driver');
     const pong = driver.pong.bind(driver);
     // The loop stalls beyond the grace just when a client that has read the announcement writes what it had allocated.
-    driver.pong = (opaque) => {
+    driver.pong = (...octets) => {
       driver.pong = pong;
-      pong(opaque);
+      pong(...octets);
       setImmediate(() => {
         for (let i = 0; i < STREAMS; i++) client.request();
         stall(60);

@@ -363,11 +363,11 @@ export class Conversation implements SessionHandler {
   refused(streamId: number): void {
     this.#note(`refused ${streamId}`);
   }
-  pong(opaque: Buffer): void {
-    this.#note(`pong ${opaque.toString('latin1')}`);
+  pong(bytes: Buffer, start: number): void {
+    this.#note(`pong ${bytes.toString('latin1', start, start + 8)}`);
   }
-  goaway(lastStreamId: number, errorCode: number, debug: Buffer): void {
-    this.#note(`goaway ${lastStreamId} ${errorName(errorCode)} ${debug.toString()}`.trimEnd());
+  goaway(lastStreamId: number, errorCode: number): void {
+    this.#note(`goaway ${lastStreamId} ${errorName(errorCode)}`);
   }
   abuse(kind: string): void {
     this.#note(`abuse ${kind}`);
