@@ -23,6 +23,7 @@ const H1_BACKLOG = tests('test/h1/backlog.test.ts');
 const H2_TESTS = tests('test/h2-connection/drain.test.ts');
 const H2_READING = tests('test/h2-connection/reading.test.ts');
 const H2_UNSEEN = tests('test/h2-connection/unseen.test.ts');
+const H2_FIELDS = tests('test/h2/fields.test.ts');
 const TURNS = tests('test/core/turns.test.ts');
 const LARGE_ANSWERS = tests('test/server/large-answers.test.ts');
 const SURFACE = tests('test/server/surface.test.ts');
@@ -665,6 +666,28 @@ const MUTANTS = [
     '',
     tests('test/interop/express.test.ts'),
   ],
+  [
+    'h2: what the table holds is taken for valid',
+    'src/h2/hpack/decoder.ts',
+    'kindsOfField = table.kinds(index);',
+    'kindsOfField = 0xff;',
+    H2_FIELDS,
+  ],
+  [
+    'h2: a name of the table is taken for valid',
+    'src/h2/hpack/decoder.ts',
+    'this.#indexedKinds(index) & NAME;',
+    'NAME;',
+    H2_FIELDS,
+  ],
+  [
+    'h2: a table that grows forgets what is valid',
+    'src/h2/hpack/decoder-table.ts',
+    'kinds[this.count - 1 - i] = this.kinds(i);',
+    'kinds[this.count - 1 - i] = 0xff;',
+    H2_FIELDS,
+  ],
+  ['h2: a long list forgets what is valid', 'src/h2/hpack/decoder.ts', 'more.set(kinds);', '', H2_FIELDS],
   [
     'h2: an empty frame needs window',
     'src/h2/flow.ts',

@@ -3,6 +3,7 @@
  * why the request is malformed out. Limits on their size, and the content-length of the DATA that follows, are
  * `session.ts`.
  */
+import { AUTHORITY, NAME, PATH, TOKEN, VALUE } from './hpack/octets.js';
 
 /** A complete, valid request head. */
 export class RequestHead {
@@ -51,40 +52,6 @@ export class RequestHead {
   }
 }
 
-// Which octets may stand where, a bit each.
-const NAME = 1; // a field name: RFC 9110 §5.6.2 token, lower case (RFC 9113 §8.2.1)
-const VALUE = 2; // a field value: RFC 9110 §5.5
-const TOKEN = 4; // a method
-const PATH = 8; // :path: RFC 3986 §3.3 and §3.4 without fragment; octets over 0x7f pass, as everywhere
-const AUTHORITY = 16; // :authority and host: RFC 3986 §3.2 without userinfo
-
-const OCTETS = new Uint8Array(256);
-for (let c = 0; c < 256; c++) {
-  const char = String.fromCharCode(c);
-  if (/[!#$%&'*+\-.^_`|~0-9a-z]/.test(char)) OCTETS[c] = NAME | TOKEN;
-  if (/[A-Z]/.test(char)) OCTETS[c] = TOKEN;
-  if (c === 0x09 || (c >= 0x20 && c !== 0x7f)) OCTETS[c] = (OCTETS[c] as number) | VALUE;
-  if (c > 0x20 && c !== 0x7f && char !== '#') OCTETS[c] = (OCTETS[c] as number) | PATH;
-  if (/[A-Za-z0-9\-._~!$&'()*+,;=:[\]%]/.test(char)) OCTETS[c] = (OCTETS[c] as number) | AUTHORITY;
-}
-
-function consistsOf(text: string, kind: number): boolean {
-  for (let i = 0; i < text.length; i++) {
-    if (((OCTETS[text.charCodeAt(i)] as number) & kind) === 0) return false;
-  }
-  return true;
-}
-
-/** RFC 9113 §8.2.1: no control characters, no white space at either end. */
-function isFieldValue(value: string): boolean {
-  const { length } = value;
-  if (length === 0) return true;
-  const first = value.charCodeAt(0);
-  const last = value.charCodeAt(length - 1);
-  if (first === 0x20 || first === 0x09 || last === 0x20 || last === 0x09) return false;
-  return consistsOf(value, VALUE);
-}
-
 /** Says what kind of field a regular name is, so that only the few that have rules of their own are looked at. */
 function isConnectionSpecific(name: string): boolean {
   switch (name.length) {
@@ -120,13 +87,13 @@ function show(text: string): string {
  *
  * @param fields name, value… as decoded, pseudo-headers included
  * @param endStream whether the request ends with this field section
- * @param known the field list of a valid request: a client repeats most of its fields, and those need no second look
+ * @param kinds what each field consists of (octets.ts)
  * @param extendedConnect whether we have allowed extended CONNECT (RFC 8441)
  * @returns the head, or why the request is malformed (RFC 9113 §8.1.1)
  */
 export function readRequest(
   fields: readonly string[],
-  known: readonly string[],
+  kinds: Uint8Array,
   endStream: boolean,
   extendedConnect: boolean,
 ): RequestHead | string {
@@ -142,9 +109,11 @@ export function readRequest(
     const name = fields[at] as string;
     if (name.charCodeAt(0) !== 0x3a) break;
     const value = fields[at + 1] as string;
+    const kindsOfValue = kinds[at >> 1] as number;
     let previous: string | undefined;
     switch (name) {
       case ':method':
+        if ((kindsOfValue & TOKEN) === 0) return `:method of ${show(value)} is not a method`;
         previous = method;
         method = value;
         break;
@@ -153,15 +122,18 @@ export function readRequest(
         scheme = value;
         break;
       case ':authority':
+        if ((kindsOfValue & AUTHORITY) === 0) return `:authority of ${show(value)} is not an authority`;
         previous = authority;
         authority = value;
         break;
       case ':path':
+        if ((kindsOfValue & PATH) === 0) return `:path of ${show(value)} holds a forbidden character`;
         previous = path;
         path = value;
         break;
       case ':protocol':
         if (!extendedConnect) return 'the pseudo-header :protocol has not been allowed';
+        if ((kindsOfValue & TOKEN) === 0) return `:protocol of ${show(value)} is not a token`;
         previous = protocol;
         protocol = value;
         break;
@@ -189,11 +161,9 @@ export function readRequest(
   for (; at < length; at += 2) {
     const name = fields[at] as string;
     const value = fields[at + 1] as string;
-    // in the list of before, a pseudo-header may have stood here
-    if (name !== known[at] || value !== known[at + 1] || name.charCodeAt(0) === 0x3a) {
-      if (name.length === 0 || !consistsOf(name, NAME)) return nameError(name);
-      if (!isFieldValue(value)) return `the value of the field ${show(name)} holds a forbidden character`;
-    }
+    const kindsOfField = kinds[at >> 1] as number;
+    if ((kindsOfField & NAME) === 0) return nameError(name);
+    if ((kindsOfField & VALUE) === 0) return valueError(name);
     switch (name.length) {
       case 2:
         if (name === 'te' && value.toLowerCase() !== 'trailers') {
@@ -203,6 +173,7 @@ export function readRequest(
       case 4:
         if (name === 'host') {
           if (host !== undefined) return 'the field host appears twice';
+          if ((kindsOfField & AUTHORITY) === 0) return `the field host of ${show(value)} is not an authority`;
           host = value;
           // the one derived from :authority stands first already
           if (authority !== undefined) continue;
@@ -243,11 +214,8 @@ export function readRequest(
     rawHeaders.push(name, value);
   }
 
-  if (host !== undefined) {
-    if (!consistsOf(host, AUTHORITY)) return `the field host of ${show(host)} is not an authority`;
-    if (authority !== undefined && host !== authority && !sameAuthority(host, authority, scheme)) {
-      return `the field host of ${show(host)} disagrees with :authority of ${show(authority)}`;
-    }
+  if (host !== undefined && authority !== undefined && host !== authority && !sameAuthority(host, authority, scheme)) {
+    return `the field host of ${show(host)} disagrees with :authority of ${show(authority)}`;
   }
   // RFC 9113 §8.1.1; a CONNECT has no content (RFC 9110 §9.3.6)
   if (method === 'CONNECT') contentLength = -1;
@@ -274,15 +242,17 @@ export function readRequest(
 /**
  * Reads a trailer section. (RFC 9113 §8.1)
  *
+ * @param kinds what each field consists of (octets.ts)
  * @returns name, value…, or why the request is malformed
  */
-export function readTrailers(fields: readonly string[]): string[] | string {
+export function readTrailers(fields: readonly string[], kinds: Uint8Array): string[] | string {
   const trailers: string[] = [];
   for (let at = 0; at < fields.length; at += 2) {
     const name = fields[at] as string;
     const value = fields[at + 1] as string;
-    if (name.length === 0 || !consistsOf(name, NAME)) return nameError(name);
-    if (!isFieldValue(value)) return `the value of the field ${show(name)} holds a forbidden character`;
+    const kindsOfField = kinds[at >> 1] as number;
+    if ((kindsOfField & NAME) === 0) return nameError(name);
+    if ((kindsOfField & VALUE) === 0) return valueError(name);
     if (isConnectionSpecific(name)) return `the connection-specific field ${name} is forbidden in HTTP/2`;
     trailers.push(name, value);
   }
@@ -294,6 +264,10 @@ function nameError(name: string): string {
   return `the field name ${show(name)} holds a forbidden character`;
 }
 
+function valueError(name: string): string {
+  return `the value of the field ${show(name)} holds a forbidden character`;
+}
+
 /** RFC 9113 §8.5. */
 function checkConnect(
   scheme: string | undefined,
@@ -303,7 +277,6 @@ function checkConnect(
   if (scheme !== undefined) return 'CONNECT with the pseudo-header :scheme';
   if (path !== undefined) return 'CONNECT with the pseudo-header :path';
   if (authority === undefined || authority.length === 0) return 'CONNECT without the pseudo-header :authority';
-  if (!consistsOf(authority, AUTHORITY)) return `:authority of ${show(authority)} is not an authority`;
   return undefined;
 }
 
@@ -315,7 +288,7 @@ function checkTarget(
   path: string | undefined,
   protocol: string | undefined,
 ): string | undefined {
-  if (method.length === 0 || !consistsOf(method, TOKEN)) return `:method of ${show(method)} is not a method`;
+  if (method.length === 0) return 'the pseudo-header :method is empty';
   if (scheme === undefined) return 'the pseudo-header :scheme is missing';
   if (path === undefined) return 'the pseudo-header :path is missing';
   if (scheme !== 'https' && scheme !== 'http' && !/^[A-Za-z][A-Za-z0-9+.-]*$/.test(scheme)) {
@@ -325,13 +298,10 @@ function checkTarget(
   if (path.charCodeAt(0) !== 0x2f && !(path === '*' && method === 'OPTIONS')) {
     return `:path of ${show(path)} does not begin with a slash`;
   }
-  if (!consistsOf(path, PATH)) return `:path of ${show(path)} holds a forbidden character`;
-  if (authority !== undefined && (authority.length === 0 || !consistsOf(authority, AUTHORITY))) {
-    return `:authority of ${show(authority)} is not an authority`;
-  }
+  if (authority === '') return 'the pseudo-header :authority is empty';
   if (protocol !== undefined) {
     if (method !== 'CONNECT') return `the pseudo-header :protocol with the method ${method}`;
-    if (protocol.length === 0 || !consistsOf(protocol, TOKEN)) return `:protocol of ${show(protocol)} is not a token`;
+    if (protocol.length === 0) return 'the pseudo-header :protocol is empty';
     if (authority === undefined) return 'an extended CONNECT without the pseudo-header :authority';
   }
   return undefined;

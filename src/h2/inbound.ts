@@ -24,9 +24,8 @@ const OCTETS_OUT_PER_WORK = 4_096;
 export class Inbound implements FrameSink {
   readonly #life: Lifecycle;
   readonly #decoder = new HpackDecoder(DEFAULT_HEADER_TABLE_SIZE);
-  /** The field section being read, and that of the last request. */
+  /** The field section being read. */
   #fields: string[] = [];
-  #known: string[] = [];
   // the DATA frame under way
   #endStream = false;
   #overhead = 0;
@@ -201,13 +200,11 @@ export class Inbound implements FrameSink {
       life.headerListTooLarge(streamId, endStream, tooLarge, size / OCTETS_PER_WORK);
       return;
     }
-    const fields = this.#fields;
-    const head = readRequest(fields, this.#known, endStream, limits.enableConnectProtocol);
+    const head = readRequest(this.#fields, this.#decoder.kinds, endStream, limits.enableConnectProtocol);
     if (typeof head === 'string') {
       life.malformed(streamId, endStream, head);
       return;
     }
-    this.#known = fields;
     life.highestStreamId = streamId;
     const window = life.settingsAcked ? limits.initialWindowSize : Math.max(limits.initialWindowSize, DEFAULT_WINDOW);
     const { method } = head;
@@ -243,7 +240,7 @@ export class Inbound implements FrameSink {
       life.streamError(stream, ErrorCode.ENHANCE_YOUR_CALM);
       return;
     }
-    const trailers = readTrailers(this.#fields);
+    const trailers = readTrailers(this.#fields, this.#decoder.kinds);
     const complete = stream.contentLength < 0 || stream.bytesReceived === stream.contentLength;
     if (typeof trailers === 'string' || !complete) {
       life.streamError(stream, ErrorCode.PROTOCOL_ERROR);

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { Conversation, data, type FieldList, get, headers, ping, post, request } from './script.js';
+import { block, Conversation, data, type FieldList, get, headers, ping, post, request } from './script.js';
 
 const METHOD = [':method', 'GET'] as const;
 const SCHEME = [':scheme', 'https'] as const;
@@ -141,6 +141,135 @@ describe('h2 session: a request head (RFC 9113 §8.3)', () => {
     malformed(request('GET', '/', ['host', 'example.com:80']), /disagrees/);
     malformed(request('GET', '/', ['host', 'example.com'], ['host', 'example.com']), /twice/);
     malformed([METHOD, SCHEME, PATH, ['host', 'user@example.com']], /authority/);
+  });
+});
+
+describe('h2 session: fields that stand in the dynamic table (RFC 7541 §2.3.2)', () => {
+  /** A literal with incremental indexing. */
+  function stored(name: string, value: string): Buffer {
+    const texts = [name, value].map((text) => Buffer.from(text, 'latin1'));
+    const length = (n: number): number[] => (n < 127 ? [n] : [127, ((n - 127) & 127) | 128, (n - 127) >> 7]);
+    return Buffer.concat([Buffer.of(0x40), ...texts.flatMap((text) => [Buffer.from(length(text.length)), text])]);
+  }
+
+  /** The entry of the dynamic table that is this old, 0 being the newest. */
+  const entry = (age: number): Buffer => Buffer.of(0x80 | (62 + age));
+  const head = block(request());
+  const ask = (streamId: number, ...fields: Buffer[]): Buffer =>
+    headers(streamId, Buffer.concat([head, ...fields]), { endStream: true });
+
+  const forbidden: [name: string, value: string][] = [
+    ['x', 'a\nb'],
+    ['x', ' a'],
+    ['x', 'a\t'],
+    ['Upper', 'x'],
+    ['a b', 'x'],
+    ['', 'x'],
+  ];
+  for (const [name, value] of forbidden) {
+    it(`${JSON.stringify(`${name}: ${value}`)} is as malformed there as it was when it came`, () => {
+      const conversation = Conversation.open();
+      conversation.send(ask(1, stored(name, value)), ask(3, entry(0)), ask(5), ask(7, entry(0)));
+      expect(conversation.told()).to.deep.equal([
+        'malformed 1',
+        'malformed 3',
+        'request 5 GET / complete',
+        'malformed 7',
+      ]);
+    });
+  }
+
+  it('a name that is malformed is so with any value', () => {
+    const conversation = Conversation.open();
+    const again = Buffer.concat([Buffer.of(0x7e), Buffer.of(1), Buffer.from('y')]);
+    conversation.send(ask(1, stored('Upper', 'x')), ask(3, again));
+    expect(conversation.told()).to.deep.equal(['malformed 1', 'malformed 3']);
+  });
+
+  it('a value is malformed under one name, and another under the same is not', () => {
+    const conversation = Conversation.open();
+    const again = Buffer.concat([Buffer.of(0x7e), Buffer.of(1), Buffer.from('y')]);
+    conversation.send(ask(1, stored('x', 'a\nb')), ask(3, again), ask(5, entry(0)), ask(7, entry(1)));
+    expect(conversation.told()).to.deep.equal([
+      'malformed 1',
+      'request 3 GET / complete',
+      'request 5 GET / complete',
+      'malformed 7',
+    ]);
+  });
+
+  it('what may stand in a path or an authority is known of the table’s too', () => {
+    const pseudo = (name: string, value: string): Buffer =>
+      Buffer.concat([block([METHOD, SCHEME]), stored(name, value)]);
+    const of = (streamId: number, ...parts: Buffer[]): Buffer =>
+      headers(streamId, Buffer.concat(parts), { endStream: true });
+    const start = block([METHOD, SCHEME]);
+    const conversation = Conversation.open();
+    conversation.send(
+      of(1, pseudo(':path', '/a b')),
+      of(3, start, entry(0)),
+      of(5, pseudo(':path', '/c')),
+      of(7, start, entry(0)),
+      of(9, start, block([PATH]), stored(':authority', 'user@host')),
+      of(11, start, block([PATH]), entry(0)),
+    );
+    expect(conversation.told()).to.deep.equal([
+      'malformed 1',
+      'malformed 3',
+      'request 5 GET /c complete',
+      'request 7 GET /c complete',
+      'malformed 9',
+      'malformed 11',
+    ]);
+  });
+
+  it('each entry keeps what it is as the table grows, and as it evicts', () => {
+    const conversation = Conversation.open();
+    const bad = new Set([0, 7, 15, 16, 40, 99]);
+    const fields = Array.from({ length: 100 }, (_, i) => stored('n', bad.has(i) ? '\n' : 'v'));
+    conversation.send(ask(1, ...fields));
+    const wanted = ['malformed 1'];
+    for (let i = 35; i < 100; i++) {
+      const streamId = 3 + 2 * (i - 35);
+      conversation.send(ask(streamId, entry(99 - i)));
+      wanted.push(bad.has(i) ? `malformed ${streamId}` : `request ${streamId} GET / complete`);
+    }
+    expect(conversation.told()).to.deep.equal(wanted);
+  });
+
+  it('nobody reads long ones again, however they are mixed', () => {
+    const REQUESTS = 50;
+    // Two entries in turns, and each request the other way round: none is where it was in the one before.
+    const mixed = [0, 1].map((first) => Buffer.from(Array.from({ length: 30 }, (_, i) => 0xbe | ((first + i) & 1))));
+    const fastest = (octets: number): number => {
+      const conversation = Conversation.open({}, { maxHeaderListSize: 100_000 });
+      conversation.send(ask(1, stored('x', 'v'.repeat(octets)), stored('y', 'w'.repeat(octets))));
+      conversation.respond(1, true);
+      let best = Infinity;
+      for (let round = 0, streamId = 3; round < 40; round++) {
+        const at = performance.now();
+        for (let i = 0; i < REQUESTS; i++, streamId += 2) {
+          conversation.send(ask(streamId, mixed[i & 1] as Buffer));
+          conversation.respond(streamId, true);
+        }
+        best = Math.min(best, performance.now() - at);
+        conversation.output();
+      }
+      expect(conversation.session.highestStreamId).to.equal(1 + 40 * REQUESTS * 2);
+      return best;
+    };
+    fastest(1);
+    // Reading them takes ten times as long as all else.
+    expect(fastest(1_900)).to.be.below(2 * fastest(1));
+  });
+
+  it('each of many fields is what it is', () => {
+    const LAST = 999;
+    const fields = Array.from({ length: LAST }, () => stored('n', 'v'));
+    const limits = { maxHeaderFields: 2_000, maxHeaderListSize: 1e6 };
+    const conversation = Conversation.open({}, limits);
+    conversation.send(ask(1, ...fields, stored('n', 'v')), ask(3, ...fields, stored('n', '\n')));
+    expect(conversation.told()).to.deep.equal(['request 1 GET / complete', 'malformed 3']);
   });
 });
 

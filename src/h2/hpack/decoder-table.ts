@@ -1,6 +1,6 @@
 /**
- * The decoder's dynamic table (RFC 7541 §2.3.2, §4): a ring of interned strings. What may change its size, and when,
- * is the decoder's business.
+ * The decoder's dynamic table (RFC 7541 §2.3.2, §4): a ring of interned strings, and of what they consist of. What
+ * may change its size, and when, is the decoder's business.
  */
 
 /** What an entry counts beyond its octets (RFC 7541 §4.1). */
@@ -21,6 +21,7 @@ export class DecoderTable {
   // Rings of a power of two; the newest entry is in slot (next - 1) & mask.
   #names: string[] = new Array<string>(INITIAL_SLOTS).fill('');
   #values: string[] = new Array<string>(INITIAL_SLOTS).fill('');
+  #kinds = new Uint8Array(INITIAL_SLOTS);
   #mask = INITIAL_SLOTS - 1;
   #next = 0;
 
@@ -36,6 +37,11 @@ export class DecoderTable {
     return this.#values[(this.#next - 1 - index) & this.#mask] as string;
   }
 
+  /** What name and value consist of (octets.ts). */
+  kinds(index: number): number {
+    return this.#kinds[(this.#next - 1 - index) & this.#mask] as number;
+  }
+
   /** Makes room for an entry of `size`, evicting from the oldest on (RFC 7541 §4.4). False: it is too large to keep. */
   makeRoom(size: number): boolean {
     this.#evictTo(this.maxSize - size);
@@ -43,11 +49,12 @@ export class DecoderTable {
   }
 
   /** Adds an entry that {@link makeRoom} has made room for. */
-  add(name: string, value: string): void {
+  add(name: string, value: string, kinds: number): void {
     if (this.count > this.#mask) this.#grow();
     const slot = this.#next & this.#mask;
     this.#names[slot] = name;
     this.#values[slot] = value;
+    this.#kinds[slot] = kinds;
     this.#next = (this.#next + 1) & this.#mask;
     this.count++;
     this.size += name.length + value.length + ENTRY_OVERHEAD;
@@ -73,12 +80,15 @@ export class DecoderTable {
     const slots = 2 * (this.#mask + 1);
     const names = new Array<string>(slots).fill('');
     const values = new Array<string>(slots).fill('');
+    const kinds = new Uint8Array(slots);
     for (let i = 0; i < this.count; i++) {
       names[this.count - 1 - i] = this.name(i);
       values[this.count - 1 - i] = this.value(i);
+      kinds[this.count - 1 - i] = this.kinds(i);
     }
     this.#names = names;
     this.#values = values;
+    this.#kinds = kinds;
     this.#mask = slots - 1;
     this.#next = this.count;
   }

@@ -5,7 +5,8 @@
 import { DecoderTable, ENTRY_OVERHEAD } from './decoder-table.js';
 import { HpackError } from './error.js';
 import { huffmanDecode, maxDecodedLength } from './huffman.js';
-import { STATIC_LENGTH, STATIC_NAMES, STATIC_VALUES } from './static-table.js';
+import { kindsOfName, kindsOfValue, NAME } from './octets.js';
+import { STATIC_KINDS, STATIC_LENGTH, STATIC_NAMES, STATIC_VALUES } from './static-table.js';
 
 /** SETTINGS_HEADER_TABLE_SIZE before any SETTINGS say otherwise (RFC 9113 §6.5.2). */
 const DEFAULT_TABLE_SIZE = 4096;
@@ -22,10 +23,27 @@ const HUFFMAN_FLAG = 0x80;
 const SCRATCH_SIZE = 64 * 1024;
 const scratch = Buffer.allocUnsafeSlow(SCRATCH_SIZE);
 
+/** What the fields of the list decoded last consist of: it is read before the next is decoded, whosever that is. */
+let kinds = new Uint8Array(256);
+
+function noteKinds(field: number, kindsOfField: number): void {
+  if (field >= kinds.length) {
+    const more = new Uint8Array(2 * field);
+    more.set(kinds);
+    kinds = more;
+  }
+  kinds[field] = kindsOfField;
+}
+
 /** The decoding context of one connection. After an error it must not be used again. */
 export class HpackDecoder {
   /** Fields in the block decoded last, whether or not they were appended. */
   fieldCount = 0;
+
+  /** What each field consists of that was appended last (octets.ts): there until the next block is decoded, by any decoder. */
+  get kinds(): Uint8Array {
+    return kinds;
+  }
 
   readonly #table: DecoderTable;
   /** What our acknowledged SETTINGS allow. */
@@ -83,6 +101,7 @@ export class HpackDecoder {
       const first = bytes[this.#pos++] as number;
       let name: string;
       let value: string;
+      let kindsOfField: number;
       fields++;
 
       if (first >= 0x80) {
@@ -93,14 +112,19 @@ export class HpackDecoder {
           if (index === 0) throw new HpackError('index 0 in an indexed header field');
           name = STATIC_NAMES[index] as string;
           value = STATIC_VALUES[index] as string;
+          kindsOfField = STATIC_KINDS[index] as number;
         } else {
           index -= STATIC_LENGTH + 1;
           if (index >= table.count) this.#badIndex(index);
           name = table.name(index);
           value = table.value(index);
+          kindsOfField = table.kinds(index);
         }
         listSize += name.length + value.length + ENTRY_OVERHEAD;
-        if (listSize <= maxListSize && fields <= maxFields) out.push(name, value);
+        if (listSize <= maxListSize && fields <= maxFields) {
+          noteKinds(out.length >> 1, kindsOfField);
+          out.push(name, value);
+        }
         continue;
       }
 
@@ -118,9 +142,11 @@ export class HpackDecoder {
         nameLength = this.#to - this.#from;
         const useful = (wanted && listSize + nameLength <= maxListSize) || (indexing && nameLength <= table.maxSize);
         name = useful ? this.#text() : '';
+        kindsOfField = useful ? kindsOfName(this.#decoded, this.#from, this.#to) : 0;
       } else {
         name = this.#indexedName(index);
         nameLength = name.length;
+        kindsOfField = this.#indexedKinds(index) & NAME;
       }
       this.#string();
       const size = nameLength + this.#to - this.#from + ENTRY_OVERHEAD;
@@ -129,8 +155,12 @@ export class HpackDecoder {
       const keep = indexing && table.makeRoom(size);
       if (!append && !keep) continue;
       value = this.#text();
-      if (keep) table.add(name, value);
-      if (append) out.push(name, value);
+      kindsOfField |= kindsOfValue(this.#decoded, this.#from, this.#to);
+      if (keep) table.add(name, value, kindsOfField);
+      if (append) {
+        noteKinds(out.length >> 1, kindsOfField);
+        out.push(name, value);
+      }
     }
     this.#bytes = scratch;
     this.#decoded = scratch;
@@ -143,6 +173,10 @@ export class HpackDecoder {
     const dynamic = index - STATIC_LENGTH - 1;
     if (dynamic >= this.#table.count) this.#badIndex(dynamic);
     return this.#table.name(dynamic);
+  }
+
+  #indexedKinds(index: number): number {
+    return index <= STATIC_LENGTH ? (STATIC_KINDS[index] as number) : this.#table.kinds(index - STATIC_LENGTH - 1);
   }
 
   #badIndex(dynamic: number): never {

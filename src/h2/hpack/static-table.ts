@@ -1,4 +1,5 @@
 /** The static table of RFC 7541, Appendix A, in the two forms that the decoder and the encoder look things up in. */
+import { kindsOfName, kindsOfValue } from './octets.js';
 
 /** Entries in the static table; dynamic indices start right after it (RFC 7541 §2.3.3). */
 export const STATIC_LENGTH = 61;
@@ -72,6 +73,12 @@ export const STATIC_NAMES: readonly string[] = ['', ...ENTRIES.map((entry) => en
 
 /** Values by index, 1 to 61; index 0 is unused. */
 export const STATIC_VALUES: readonly string[] = ['', ...ENTRIES.map((entry) => entry[1])];
+
+/** What names and values consist of, by index. */
+export const STATIC_KINDS: Uint8Array = Uint8Array.from(STATIC_NAMES, (name, index) => {
+  const octets = Buffer.from(name + STATIC_VALUES[index], 'latin1');
+  return kindsOfName(octets, 0, name.length) | kindsOfValue(octets, name.length, octets.length);
+});
 
 /** The index of a name's first entry. */
 export const STATIC_NAME_INDEX: ReadonlyMap<string, number> = new Map(
