@@ -9,11 +9,11 @@ import { argumentsOrExit } from './lib/arguments.js';
 import { type Answers, ASKED } from './lib/attacks/innocent.js';
 import { checkInnocents } from './lib/attacks/innocents.js';
 import { type Compared, tables } from './lib/attacks/markdown.js';
-import { type Measured, measure, type Plan, tryOnce } from './lib/attacks/measure.js';
+import { latencyVerdict, type Measured, MOST_LATENCY, measure, type Plan, tryOnce } from './lib/attacks/measure.js';
 import { breakOnPurpose } from './lib/compile.js';
 import { type Bar, bar, type Cell, reportAndExit, type Totals, writeResult } from './lib/results.js';
 import type { ServerKind } from './lib/servers/messages.js';
-import { percentile, type Verdict, verdictAtMost } from './lib/stats.js';
+import { percentile } from './lib/stats.js';
 
 const PEER: ServerKind = 'node:http2 close()';
 const NAMES = ATTACKS.map(({ name }) => name);
@@ -27,6 +27,13 @@ const args = argumentsOrExit({
     innocent: { kind: 'flag', help: 'instead: what looks like an attack and is none is never cut' },
     only: { kind: 'choices', choices: NAMES, fallback: NAMES, help: 'some of them' },
     phases: { kind: 'number', fallback: 8, min: 2, max: 100, help: 'attacked phases of each, with quiet ones between' },
+    resolve: {
+      kind: 'number',
+      fallback: 0,
+      min: 0,
+      max: 1_000,
+      help: 'as many phases more, and again, up to so many in all, where the latency can’t be told from noise',
+    },
     duration: { kind: 'number', fallback: 1_500, min: 200, max: 60_000, help: 'ms of a phase' },
     rate: { kind: 'number', fallback: 8, min: 0.1, max: 10_000, help: 'Mbit/s that the attacker sends' },
     growth: { kind: 'number', fallback: 128, min: 1, max: 10_000, help: 'MiB that the server may grow' },
@@ -42,9 +49,6 @@ const PEER_MOST = 3_000;
 /** Attacks at the same time in the short form. */
 const AT_ONCE = 4;
 
-/** p99 of the others under attack, over their quiet p99. */
-const MOST_LATENCY = 2;
-
 const name = `attacks${args.innocent ? '-innocent' : ''}${args.short ? '-short' : ''}${args.control ? '-control' : ''}`;
 
 if (args.control) {
@@ -57,7 +61,12 @@ if (args.innocent) {
   reportAndExit({ name, title: 'What looks like an attack and is none', arguments: args, totals, rows, bars });
 }
 
-const plan: Plan = { phases: args.phases, duration: args.duration, rate: (args.rate * 1_000_000) / 8 };
+const plan: Plan = {
+  phases: args.phases,
+  mostPhases: args.resolve,
+  duration: args.duration,
+  rate: (args.rate * 1_000_000) / 8,
+};
 const attacks = ATTACKS.filter((attack) => args.only.includes(attack.name));
 const rows: Record<string, Cell>[] = [];
 const bars: Bar[] = [];
@@ -74,7 +83,12 @@ async function onOurs(attack: Attack): Promise<Measured> {
 
 async function onTheirs(attack: Attack): Promise<Measured | undefined> {
   try {
-    const theirs = await measure(PEER, attack, { ...plan, phases: PEER_PHASES, most: PEER_MOST });
+    const theirs = await measure(PEER, attack, {
+      ...plan,
+      phases: PEER_PHASES,
+      mostPhases: PEER_PHASES,
+      most: PEER_MOST,
+    });
     take(attack, 'node:http2', theirs);
     return theirs;
   } catch (error) {
@@ -134,6 +148,7 @@ function take(attack: Attack, server: string, measured: Measured): void {
   if (!args.short) {
     row['p99 quiet'] = round(percentile(quiet.latencies, 99));
     row.p99 = round(percentile(attacked.latencies, 99));
+    row.phases = ratio.pairs;
     row['×'] = round(ratio.median);
     row['A/A'] = round(control.median);
   }
@@ -174,7 +189,7 @@ function barsOf(attack: Attack, measured: Measured): Bar[] {
     bar(of('everyone else is answered'), `${lost} lost`, lost === 0),
   ];
   if (args.short) return bars;
-  const verdict: Verdict = verdictAtMost(ratio, MOST_LATENCY, control);
+  const verdict = latencyVerdict(measured);
   const measuredRatio = `${round(ratio.median)} (${round(ratio.low)} to ${round(ratio.high)}), A/A ${round(control.median)} (${round(control.low)} to ${round(control.high)})`;
   return [
     ...bars,

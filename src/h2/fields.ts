@@ -3,7 +3,7 @@
  * why the request is malformed out. Limits on their size, and the content-length of the DATA that follows, are
  * `session.ts`.
  */
-import { AUTHORITY, NAME, PATH, TOKEN, VALUE } from './hpack/octets.js';
+import { AUTHORITY, NAME, PATH, SCHEME, TOKEN, VALUE } from './hpack/octets.js';
 
 /** A complete, valid request head. */
 export class RequestHead {
@@ -68,6 +68,11 @@ function isConnectionSpecific(name: string): boolean {
   }
 }
 
+/** Whether a value is this one, in whatever case. Of a long one there is nothing to be converted. */
+function is(value: string, lowerCase: string): boolean {
+  return value.length === lowerCase.length && value.toLowerCase() === lowerCase;
+}
+
 function isDigits(value: string): boolean {
   if (value.length === 0 || value.length > 15) return false;
   for (let i = 0; i < value.length; i++) {
@@ -86,8 +91,8 @@ function show(text: string): string {
  * Reads the head of a request.
  *
  * @param fields name, value… as decoded, pseudo-headers included
- * @param endStream whether the request ends with this field section
  * @param kinds what each field consists of (octets.ts)
+ * @param endStream whether the request ends with this field section
  * @param extendedConnect whether we have allowed extended CONNECT (RFC 8441)
  * @returns the head, or why the request is malformed (RFC 9113 §8.1.1)
  */
@@ -118,6 +123,7 @@ export function readRequest(
         method = value;
         break;
       case ':scheme':
+        if ((kindsOfValue & SCHEME) === 0) return `:scheme of ${show(value)} is not a scheme`;
         previous = scheme;
         scheme = value;
         break;
@@ -166,7 +172,7 @@ export function readRequest(
     if ((kindsOfField & VALUE) === 0) return valueError(name);
     switch (name.length) {
       case 2:
-        if (name === 'te' && value.toLowerCase() !== 'trailers') {
+        if (name === 'te' && !is(value, 'trailers')) {
           return `the field te may only say trailers, not ${show(value)}`;
         }
         break;
@@ -188,7 +194,7 @@ export function readRequest(
           }
           cookieAt = rawHeaders.length + 1;
         } else if (name === 'expect') {
-          expectContinue = value.toLowerCase() === '100-continue';
+          expectContinue = is(value, '100-continue');
         }
         break;
       case 8:
@@ -291,9 +297,7 @@ function checkTarget(
   if (method.length === 0) return 'the pseudo-header :method is empty';
   if (scheme === undefined) return 'the pseudo-header :scheme is missing';
   if (path === undefined) return 'the pseudo-header :path is missing';
-  if (scheme !== 'https' && scheme !== 'http' && !/^[A-Za-z][A-Za-z0-9+.-]*$/.test(scheme)) {
-    return `:scheme of ${show(scheme)} is not a scheme`;
-  }
+  if (!/^[A-Za-z]/.test(scheme)) return `:scheme of ${show(scheme)} is not a scheme`;
   if (path.length === 0) return 'the pseudo-header :path is empty';
   if (path.charCodeAt(0) !== 0x2f && !(path === '*' && method === 'OPTIONS')) {
     return `:path of ${show(path)} does not begin with a slash`;

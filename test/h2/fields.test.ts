@@ -198,7 +198,7 @@ describe('h2 session: fields that stand in the dynamic table (RFC 7541 §2.3.2)'
     ]);
   });
 
-  it('what may stand in a path or an authority is known of the table’s too', () => {
+  it('what may stand in a path, an authority or a scheme is known of the table’s too', () => {
     const pseudo = (name: string, value: string): Buffer =>
       Buffer.concat([block([METHOD, SCHEME]), stored(name, value)]);
     const of = (streamId: number, ...parts: Buffer[]): Buffer =>
@@ -212,6 +212,10 @@ describe('h2 session: fields that stand in the dynamic table (RFC 7541 §2.3.2)'
       of(7, start, entry(0)),
       of(9, start, block([PATH]), stored(':authority', 'user@host')),
       of(11, start, block([PATH]), entry(0)),
+      of(13, block([METHOD, PATH]), stored(':scheme', 'h t')),
+      of(15, block([METHOD, PATH]), entry(0)),
+      of(17, block([METHOD, PATH]), stored(':scheme', 'coap+tcp')),
+      of(19, block([METHOD, PATH]), entry(0)),
     );
     expect(conversation.told()).to.deep.equal([
       'malformed 1',
@@ -220,6 +224,10 @@ describe('h2 session: fields that stand in the dynamic table (RFC 7541 §2.3.2)'
       'request 7 GET /c complete',
       'malformed 9',
       'malformed 11',
+      'malformed 13',
+      'malformed 15',
+      'request 17 GET / complete',
+      'request 19 GET / complete',
     ]);
   });
 

@@ -14,8 +14,10 @@ export const TOKEN = 4;
 export const PATH = 8;
 /** RFC 3986 §3.2, without userinfo. */
 export const AUTHORITY = 16;
+/** RFC 3986 §3.1, but for what it begins with. */
+export const SCHEME = 32;
 
-const EVERYTHING = NAME | VALUE | TOKEN | PATH | AUTHORITY;
+const EVERYTHING = NAME | VALUE | TOKEN | PATH | AUTHORITY | SCHEME;
 
 const SPACE = 0x20;
 const TAB = 0x09;
@@ -28,6 +30,7 @@ for (let c = 0; c < 256; c++) {
   if (c === TAB || (c >= SPACE && c !== 0x7f)) OCTETS[c] = (OCTETS[c] as number) | VALUE;
   if (c > SPACE && c !== 0x7f && char !== '#') OCTETS[c] = (OCTETS[c] as number) | PATH;
   if (/[A-Za-z0-9\-._~!$&'()*+,;=:[\]%]/.test(char)) OCTETS[c] = (OCTETS[c] as number) | AUTHORITY;
+  if (/[A-Za-z0-9+\-.]/.test(char)) OCTETS[c] = (OCTETS[c] as number) | SCHEME;
 }
 
 function common(bytes: Buffer, start: number, end: number): number {
