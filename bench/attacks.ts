@@ -86,7 +86,7 @@ async function onTheirs(attack: Attack): Promise<Measured | undefined> {
     const theirs = await measure(PEER, attack, {
       ...plan,
       phases: PEER_PHASES,
-      mostPhases: PEER_PHASES,
+      mostPhases: 0,
       most: PEER_MOST,
     });
     take(attack, 'node:http2', theirs);

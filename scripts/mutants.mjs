@@ -687,6 +687,13 @@ const MUTANTS = [
     'kinds[this.count - 1 - i] = 0xff;',
     H2_FIELDS,
   ],
+  [
+    'h2: a slot of the table keeps what was valid in it',
+    'src/h2/hpack/decoder-table.ts',
+    'this.#kinds[slot] = kinds;',
+    'this.#kinds[slot] ||= kinds;',
+    H2_FIELDS,
+  ],
   ['h2: a long list forgets what is valid', 'src/h2/hpack/decoder.ts', 'more.set(kinds);', '', H2_FIELDS],
   [
     'h2: an empty frame needs window',

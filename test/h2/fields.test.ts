@@ -199,16 +199,14 @@ describe('h2 session: fields that stand in the dynamic table (RFC 7541 §2.3.2)'
   });
 
   it('what may stand in a path, an authority or a scheme is known of the table’s too', () => {
-    const pseudo = (name: string, value: string): Buffer =>
-      Buffer.concat([block([METHOD, SCHEME]), stored(name, value)]);
     const of = (streamId: number, ...parts: Buffer[]): Buffer =>
       headers(streamId, Buffer.concat(parts), { endStream: true });
     const start = block([METHOD, SCHEME]);
     const conversation = Conversation.open();
     conversation.send(
-      of(1, pseudo(':path', '/a b')),
+      of(1, start, stored(':path', '/a b')),
       of(3, start, entry(0)),
-      of(5, pseudo(':path', '/c')),
+      of(5, start, stored(':path', '/c')),
       of(7, start, entry(0)),
       of(9, start, block([PATH]), stored(':authority', 'user@host')),
       of(11, start, block([PATH]), entry(0)),
@@ -231,19 +229,25 @@ describe('h2 session: fields that stand in the dynamic table (RFC 7541 §2.3.2)'
     ]);
   });
 
-  it('each entry keeps what it is as the table grows, and as it evicts', () => {
-    const conversation = Conversation.open();
-    const bad = new Set([0, 7, 15, 16, 40, 99]);
-    const fields = Array.from({ length: 100 }, (_, i) => stored('n', bad.has(i) ? '\n' : 'v'));
-    conversation.send(ask(1, ...fields));
-    const wanted = ['malformed 1'];
-    for (let i = 35; i < 100; i++) {
-      const streamId = 3 + 2 * (i - 35);
-      conversation.send(ask(streamId, entry(99 - i)));
-      wanted.push(bad.has(i) ? `malformed ${streamId}` : `request ${streamId} GET / complete`);
-    }
-    expect(conversation.told()).to.deep.equal(wanted);
-  });
+  // Of entries of 34 octets, 120 find room in 4,096.
+  for (const [what, count] of [
+    ['grows', 100],
+    ['evicts', 150],
+  ] as const) {
+    it(`each entry keeps what it is as the table ${what}`, () => {
+      const conversation = Conversation.open();
+      const bad = new Set([0, 7, 15, 16, 40, 99, 127, 128, 149]);
+      const fields = Array.from({ length: count }, (_, i) => stored('n', bad.has(i) ? '\n' : 'v'));
+      conversation.send(ask(1, ...fields.slice(0, count / 2)), ask(3, ...fields.slice(count / 2)));
+      const wanted = ['malformed 1', 'malformed 3'];
+      // An index in one octet reaches as far back.
+      for (let i = count - 65, streamId = 5; i < count; i++, streamId += 2) {
+        conversation.send(ask(streamId, entry(count - 1 - i)));
+        wanted.push(bad.has(i) ? `malformed ${streamId}` : `request ${streamId} GET / complete`);
+      }
+      expect(conversation.told()).to.deep.equal(wanted);
+    });
+  }
 
   it('nobody reads long ones again, however they are mixed', () => {
     const REQUESTS = 50;

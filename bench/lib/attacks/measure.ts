@@ -14,8 +14,8 @@ import { type Answers, Innocent, noAnswers } from './innocent.js';
 export interface Plan {
   /** quiet and attacked phases, in turns; one quiet more */
   readonly phases: number;
-  /** where what the others feel can't be told from noise after those: as many more, and again, up to so many in all (default: none more) */
-  readonly mostPhases?: number;
+  /** where what the others feel can't be told from noise after those: as many more, and again, up to so many in all */
+  readonly mostPhases: number;
   /** of a phase, in ms */
   readonly duration: number;
   /** octets a second that the attacker sends */
@@ -154,7 +154,7 @@ export function measure(kind: ServerKind, attack: Attack, plan: Plan): Promise<M
       measured = result(scene, first, ending, quiet, attacked, reports);
     } while (
       server.death === undefined &&
-      attacked.length + plan.phases <= (plan.mostPhases ?? plan.phases) &&
+      attacked.length + plan.phases <= plan.mostPhases &&
       latencyVerdict(measured) === 'unresolved'
     );
     innocent.close();
