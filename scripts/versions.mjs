@@ -9,6 +9,11 @@ import { prepare, root } from './prepare.mjs';
 import { countsLine, runSuite } from './suite.mjs';
 
 const majors = process.argv.length > 2 ? process.argv.slice(2) : ['22', '24', '26'];
+const unknown = majors.find((major) => !/^\d+$/.test(major));
+if (unknown !== undefined) {
+  console.error(`${JSON.stringify(unknown)} is no major version of Node\nUsage: npm run test:versions [-- MAJOR …]`);
+  process.exit(2);
+}
 const packageName = `node-${process.platform === 'win32' ? 'win' : process.platform}-${process.arch}`;
 
 /** The node program of a major version; installed when it isn't there. */

@@ -1,12 +1,9 @@
 /**
  * Plays random clients to the protocol core: conversations that are mostly legal, then mutated, cut and split at
  * random. Whatever they send, the session serves them or ends in a protocol error; see `watch.ts` for what is checked.
- *
- *     tsx test/h2/fuzz.ts --cases 200000        so many cases
- *     tsx test/h2/fuzz.ts --minutes 10          for so long
- *     tsx test/h2/fuzz.ts --seed 123            one case again
+ * As a program it is `npm run fuzz`.
  */
-import { parseArgs } from 'node:util';
+import { argumentsOrExit } from '../../bench/lib/arguments.js';
 import { Random } from '../wire/random.js';
 import {
   block,
@@ -249,14 +246,25 @@ export function fuzzCase(seed: number): FuzzResult {
 }
 
 function main(): void {
-  const { values } = parseArgs({
-    options: { cases: { type: 'string' }, minutes: { type: 'string' }, seed: { type: 'string' } },
+  const args = argumentsOrExit({
+    command: 'npm run fuzz --',
+    summary: 'Random and mutated frames against the HTTP/2 engine.',
+    options: {
+      cases: { kind: 'number', fallback: 200_000, min: 1, max: 1e9, help: 'how many conversations' },
+      minutes: { kind: 'number', fallback: 0, min: 0, max: 10_000, help: 'instead: as many as fit; 0: no' },
+      seed: {
+        kind: 'number',
+        fallback: 0,
+        min: 0,
+        max: 2 ** 32,
+        help: 'of the first, those after it count up; 0: drawn',
+      },
+    },
   });
   const started = performance.now();
-  const first = values.seed === undefined ? Date.now() % 1_000_000_000 : Number(values.seed);
-  const until = values.minutes === undefined ? Number.POSITIVE_INFINITY : started + Number(values.minutes) * 60_000;
-  let cases = values.seed !== undefined && values.cases === undefined ? 1 : Number(values.cases ?? Number.NaN);
-  if (Number.isNaN(cases)) cases = values.minutes === undefined ? 200_000 : Number.POSITIVE_INFINITY;
+  const first = args.seed > 0 ? args.seed : Date.now() % 1_000_000_000;
+  const until = args.minutes > 0 ? started + args.minutes * 60_000 : Infinity;
+  const cases = args.minutes > 0 ? Infinity : args.cases;
   let requests = 0;
   let answered = 0;
   let failed = 0;
@@ -269,7 +277,7 @@ function main(): void {
       answered += result.answered;
       if (result.failed) failed++;
     } catch (error) {
-      console.error(`seed ${seed} fails; again with: tsx test/h2/fuzz.ts --seed ${seed}`);
+      console.error(`seed ${seed} fails; again with: npm run fuzz -- --seed ${seed} --cases 1`);
       console.error(error);
       process.exitCode = 1;
       return;

@@ -1,19 +1,28 @@
 /**
- * `npm run simulate`: runs schedules and says what they came to. The options:
- *
- * - `--schedules N`: how many (default 50,000); `--minutes M`: as many as fit instead
- * - `--seed S`: of the first schedule, those after it count up (default 1). A schedule that fails prints its own:
- *   `--seed S --schedules 1 --trace` replays it
- * - `--proto h2|h1`: default h2
- * - `--bail`: stops at the first that fails
- * - `--trace`: what the clients see, line by line; `--plan`: what was drawn
+ * `npm run simulate`: runs schedules, one seed after the other, and says what they came to. A schedule that fails prints
+ * what runs it again. `--help` names the options.
  */
-import { parseArgs } from 'node:util';
+import { argumentsOrExit } from '../../bench/lib/arguments.js';
 import { Random } from '../wire/random.js';
 import { runH1Schedule } from './h1-schedule.js';
 import { runH2Schedule } from './h2-schedule.js';
 import { drawSchedule } from './plan.js';
 import type { Feature, Result } from './result.js';
+
+const args = argumentsOrExit({
+  command: 'npm run simulate --',
+  summary:
+    'Draws schedules of drains, and plays each to the server as it is, with simulated clients, networks and clock.',
+  options: {
+    schedules: { kind: 'number', fallback: 50_000, min: 1, max: 1e9, help: 'how many' },
+    minutes: { kind: 'number', fallback: 0, min: 0, max: 10_000, help: 'instead: as many as fit; 0: no' },
+    seed: { kind: 'number', fallback: 1, min: 0, max: 2 ** 32, help: 'of the first; those after it count up' },
+    proto: { kind: 'choice', fallback: 'h2', choices: ['h2', 'h1'], help: 'what the clients speak' },
+    bail: { kind: 'flag', help: 'stops at the first that fails' },
+    trace: { kind: 'flag', help: 'prints what the clients see, line by line' },
+    plan: { kind: 'flag', help: 'prints what was drawn' },
+  },
+});
 
 /** What has to be in at least one of a hundred schedules. */
 const REQUIRED: Readonly<Record<'h1' | 'h2', readonly Feature[]>> = {
@@ -69,33 +78,20 @@ function count(n: number): string {
 }
 
 function main(): void {
-  const { values } = parseArgs({
-    options: {
-      schedules: { type: 'string' },
-      seed: { type: 'string', default: '1' },
-      minutes: { type: 'string' },
-      proto: { type: 'string', default: 'h2' },
-      bail: { type: 'boolean', default: false },
-      trace: { type: 'boolean', default: false },
-      plan: { type: 'boolean', default: false },
-    },
-  });
-  const proto = values.proto === 'h1' ? 'h1' : 'h2';
-  const seed = Number(values.seed);
-  const until = values.minutes === undefined ? Infinity : performance.now() + Number(values.minutes) * 60_000;
-  const most = Number(values.schedules ?? (until === Infinity ? 50_000 : Infinity));
-  if (!Number.isInteger(seed) || !(most > 0) || !(until > 0))
-    throw new Error('usage: --schedules N --seed S --minutes M');
+  const { seed } = args;
+  const proto = args.proto === 'h1' ? 'h1' : 'h2';
+  const until = args.minutes > 0 ? performance.now() + args.minutes * 60_000 : Infinity;
+  const most = args.minutes > 0 ? Infinity : args.schedules;
   const run = proto === 'h1' ? runH1Schedule : runH2Schedule;
-  const trace = values.trace ? (line: string) => console.log(line) : undefined;
+  const trace = args.trace ? (line: string) => console.log(line) : undefined;
 
   // Errors are made by the thousand, and nobody looks where.
   if (most > 1) Error.stackTraceLimit = 0;
-  const mostFailures = values.bail ? 1 : MOST_FAILURES;
+  const mostFailures = args.bail ? 1 : MOST_FAILURES;
   const from = performance.now();
   const tally = new Tally();
   for (let i = 0; i < most && performance.now() < until && tally.failures < mostFailures; i++) {
-    if (values.plan) console.dir(drawSchedule(new Random(seed + i)), { depth: 9 });
+    if (args.plan) console.dir(drawSchedule(new Random(seed + i)), { depth: 9 });
     try {
       const result = run(seed + i, trace);
       tally.add(result);
