@@ -65,8 +65,22 @@ const MUTANTS = [
   [
     'h2: settles with bytes that are received and not read',
     H2_DRAIN,
-    'if (this.#unread() && !this.#over) this.#heldUpUntil',
-    'if (this.#over) this.#heldUpUntil',
+    'if (this.#unread() && !this.#over) this.#holdUp();',
+    'if (this.#over) this.#holdUp();',
+    H2_TESTS,
+  ],
+  [
+    'h2: whoever sends without end is never told the final GOAWAY',
+    H2_DRAIN,
+    'if (this.#heldUpFor < Math.max(LEAST_HELD_UP, this.#terms?.settle ?? 0)) ',
+    '',
+    H2_TESTS,
+  ],
+  [
+    'h2: settles with bytes that are received and not read, if handlers take long',
+    H2_DRAIN,
+    'this.#heldUpFor += Math.min(GRACE, Math.max(0, at - this.#heldUpAt));',
+    'this.#heldUpFor += 10 * Math.max(0, at - this.#heldUpAt);',
     H2_TESTS,
   ],
   [

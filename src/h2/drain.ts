@@ -19,6 +19,9 @@ const GRACE = 10;
 /** The part of the round trip that is waited beyond the ACK. */
 const GRACE_PER_RTT = 0.25;
 
+/** ms that whoever sends without end may hold up the final GOAWAY, where `settle` is shorter. */
+const LEAST_HELD_UP = 1_000;
+
 export class H2Drain {
   readonly #on: Requests;
   readonly #pings: Pings;
@@ -36,6 +39,10 @@ export class H2Drain {
   #prefaceComplete = false;
   /** Bytes had been received and not read: so long there may be others behind them, on the `now()` clock. */
   #heldUpUntil = 0;
+  /** When that was last looked at, */
+  #heldUpAt = Infinity;
+  /** and for how many ms it has held up the decision. */
+  #heldUpFor = 0;
   #settled: (() => void) | undefined;
   #finished: (() => void) | undefined;
   /** When it was committed, every request had been answered and every byte written out. */
@@ -188,9 +195,7 @@ export class H2Drain {
 
   #decide(): void {
     const at = this.#settledAt();
-    // Behind what is received and not read the kernel may hold more. But a peer that sends more than a turn's work,
-    // again and again, doesn't put it off for ever.
-    if (this.#unread() && !this.#over) this.#heldUpUntil = Math.min(now() + GRACE, at + (this.#terms?.settle ?? 0));
+    if (this.#unread() && !this.#over) this.#holdUp();
     const until = Math.max(at, this.#over ? 0 : this.#heldUpUntil);
     if (now() < until) {
       this.#alarm.set(until);
@@ -198,6 +203,17 @@ export class H2Drain {
     }
     this.#settled?.();
     this.#settled = undefined;
+  }
+
+  /**
+   * Behind what is received and not read the kernel may hold more. But a peer that sends more than a turn's work, again and
+   * again, doesn't put it off for ever. What handlers took of this process's time isn't held against it.
+   */
+  #holdUp(): void {
+    const at = now();
+    this.#heldUpFor += Math.min(GRACE, Math.max(0, at - this.#heldUpAt));
+    this.#heldUpAt = at;
+    if (this.#heldUpFor < Math.max(LEAST_HELD_UP, this.#terms?.settle ?? 0)) this.#heldUpUntil = at + GRACE;
   }
 
   /** When nothing that was sent before the peer heard us can be on its way any more, as far as is known now. */

@@ -512,6 +512,41 @@ describe('draining an HTTP/2 connection', () => {
     expect(report).to.include({ outcome: 'drained', served: STREAMS, refused: 0 });
   });
 
+  it('serves what came in time behind requests whose handlers took longer than all of `settle`', async () => {
+    const [host, client] = await pair(
+      (req, res) => {
+        if (req.url === '/slow') stall(30);
+        res.end();
+      },
+      {},
+      { pingAck: 'manual' },
+    );
+    await client.fetch();
+    const done = gracefulShutdown(host.connection, { settle: 50, linger: 50 });
+    await client.expect('PING');
+    // In one read, of which one turn takes no more than two.
+    const ids = Array.from({ length: 20 }, () => client.request({ path: '/slow' }));
+    for (const id of ids) expect((await client.response(id)).status).to.equal(200);
+    expect(await done).to.include({ outcome: 'drained', served: 20, refused: 0 });
+  });
+
+  it('is committed in the end, though a client sends more than is read of it, without end', async () => {
+    const MANY = 10_000;
+    const listener = (_req: IncomingMessage, res: ServerResponse): void => {
+      stall(0.5);
+      res.end();
+    };
+    const [host, client] = await pair(listener, { h2: { maxConcurrentStreams: MANY } }, { pingAck: 'manual' });
+    await client.fetch();
+    const from = performance.now();
+    const done = gracefulShutdown(host.connection, { settle: 100, timeout: 3_500 });
+    await client.expect('PING');
+    for (let i = 0; i < MANY; i++) client.request();
+    const { refused } = await done;
+    expect((client.goaways[1]?.at ?? 0) - from).to.be.within(900, 3_000);
+    expect(refused).to.be.above(0);
+  });
+
   it('lets the client read what was answered before the deadline cuts the rest', async () => {
     const SIZE = 1_000_000;
     const host = await serve((req, res) => {
