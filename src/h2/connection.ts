@@ -89,7 +89,8 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
   start(): void {
     const socket = this.#socket;
     socket.allowHalfOpen = true;
-    socket.setNoDelay(true);
+    // A mere duplex has nothing of the kind.
+    socket.setNoDelay?.(true);
     this.session.start();
     this.#wire.flush();
     this.#reading.start();

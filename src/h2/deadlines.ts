@@ -72,7 +72,8 @@ export class Deadlines {
   #headSince = 0;
   /** The highest stream when it began: every read may end in the middle of another head. */
   #headBehind = 0;
-  #progress = -1;
+  /** Unlike any number, so that the first look sees progress. */
+  #progress = Number.NaN;
   #progressAt = 0;
   #bytesRead = -1;
   #bytesAt = 0;

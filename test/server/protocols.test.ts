@@ -1,8 +1,11 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer as createTcp } from 'node:net';
+import { Duplex } from 'node:stream';
 import { expect } from 'chai';
-import { connectionOf } from '../../src/index.js';
+import { connectionOf, gracefulShutdown } from '../../src/index.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
-import { PREFACE } from '../wire/h2-frames.js';
+import { encodeFrame, encodeLiterals, Flag, FrameType, PREFACE } from '../wire/h2-frames.js';
 import { Transport } from '../wire/transport.js';
 import { eventually, Servers, silentClient } from './support.js';
 
@@ -50,6 +53,35 @@ describe('createServer: two protocols on one port', () => {
       expect((await h2.fetch()).text).to.equal('h2 2.0');
       h1.destroy();
       h2.destroy();
+    });
+
+    it('does not take a duplex for stuck because of how it counts', async () => {
+      // Whatever it is looked at, it has taken one byte less than wait in it.
+      class Miscounting extends Duplex {
+        get bytesWritten(): number {
+          return this.writableLength - 1;
+        }
+        override _read(): void {}
+        override _write(): void {}
+      }
+      const { server } = await servers.start(
+        'cleartext',
+        { h2: { bodyTimeout: 80 } },
+        (_req, res) => void res.write('x'),
+      );
+      const duplex = new Miscounting();
+      server.emit('connection', duplex);
+      const get = encodeLiterals([
+        [':method', 'GET'],
+        [':scheme', 'http'],
+        [':path', '/'],
+      ]);
+      const head = encodeFrame(FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, 1, get);
+      duplex.push(Buffer.concat([PREFACE, encodeFrame(FrameType.SETTINGS, 0, 0), head]));
+      await eventually(() => [...server.connections][0]?.active === 1, 'the request');
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      expect(server.limits.sendTimeout).to.equal(0);
+      expect(duplex.destroyed).to.equal(false);
     });
 
     /** Sends bytes one at a time, each in a segment of its own as far as the loopback lets it. */
@@ -169,4 +201,47 @@ describe('createServer: two protocols on one port', () => {
       client.destroy();
     });
   });
+
+  for (const [kind, protocol] of [
+    ['TLS', 'h2'],
+    ['TLS', 'http/1.1'],
+    ['cleartext', 'h2'],
+    ['cleartext', 'http/1.1'],
+  ] as const) {
+    it(`serves, drains and cuts what another server hands it as a duplex (${kind}, ${protocol})`, async () => {
+      const { server } = await servers.start(kind, {}, (req, res) => {
+        if (req.url !== '/park') res.end('ok');
+      });
+      const front = createTcp((tcp) => {
+        const duplex = new Duplex({
+          read: () => tcp.resume(),
+          write: (bytes, encoding, done) => tcp.write(bytes, encoding, done),
+          final: (done) => tcp.end(done),
+          destroy: (_error, done) => {
+            tcp.destroy();
+            done(null);
+          },
+        });
+        tcp.on('data', (bytes) => duplex.push(bytes) || tcp.pause());
+        tcp.on('end', () => duplex.push(null)).on('error', () => {});
+        server.emit('connection', duplex);
+      });
+      front.listen(0, '127.0.0.1');
+      await once(front, 'listening');
+      const { port } = front.address() as AddressInfo;
+      for (const path of ['/', '/park']) {
+        const to = { port, tls: kind === 'TLS' };
+        const client = protocol === 'h2' ? await H2Client.connect(to) : await H1Client.connect(to);
+        await eventually(() => server.connections.size === 1, 'the connection');
+        const opened = [...server.connections][0] ?? expect.fail('no connection');
+        if (path === '/') expect((await client.fetch()).text).to.equal('ok');
+        else client.request({ path });
+        await eventually(() => opened.active === (path === '/' ? 0 : 1), 'the request');
+        const report = await gracefulShutdown(opened, { timeout: path === '/' ? 5_000 : 100, idleWait: 0, linger: 50 });
+        expect([report.protocol, report.outcome]).to.deep.equal([protocol, path === '/' ? 'drained' : 'forced']);
+        client.destroy();
+      }
+      front.close();
+    });
+  }
 });

@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { type AddressInfo, connect as connectTcp, createServer as createTcp } from 'node:net';
+import { connect as connectTcp } from 'node:net';
 import { Duplex } from 'node:stream';
 import { connect as connectTls, createSecureContext, type SecureContext, type TLSSocket } from 'node:tls';
 import { expect } from 'chai';
 import { generate } from 'selfsigned';
-import { connectionOf, createServer, gracefulShutdown } from '../../src/index.js';
+import { connectionOf, createServer } from '../../src/index.js';
 import { type Certificate, certificate, makeCertificate } from '../wire/certificate.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
@@ -203,42 +203,6 @@ describe('TLS', () => {
       tcp.destroy();
     }
   });
-
-  for (const alpn of ['h2', 'http/1.1'] as const) {
-    it(`serves, drains and cuts what another server hands it as a duplex, ${alpn} over TLS`, async () => {
-      const { server } = await servers.start('TLS', {}, (req, res) => {
-        if (req.url !== '/park') res.end('ok');
-      });
-      const front = createTcp((tcp) => {
-        const duplex = new Duplex({
-          read: () => tcp.resume(),
-          write: (bytes, encoding, done) => tcp.write(bytes, encoding, done),
-          final: (done) => tcp.end(done),
-          destroy: (_error, done) => {
-            tcp.destroy();
-            done(null);
-          },
-        });
-        tcp.on('data', (bytes) => duplex.push(bytes) || tcp.pause());
-        tcp.on('end', () => duplex.push(null)).on('error', () => {});
-        server.emit('connection', duplex);
-      });
-      front.listen(0, '127.0.0.1');
-      await once(front, 'listening');
-      const { port } = front.address() as AddressInfo;
-      for (const path of ['/', '/park']) {
-        const client = alpn === 'h2' ? await H2Client.connect({ port }) : await H1Client.connect({ port });
-        const opened = [...server.connections][0] ?? expect.fail('no connection');
-        if (path === '/') expect((await client.fetch()).text).to.equal('ok');
-        else client.request({ path });
-        await eventually(() => opened.active === (path === '/' ? 0 : 1), 'the request');
-        const report = await gracefulShutdown(opened, { timeout: path === '/' ? 5_000 : 100, idleWait: 0, linger: 50 });
-        expect([report.protocol, report.outcome]).to.deep.equal([alpn, path === '/' ? 'drained' : 'forced']);
-        client.destroy();
-      }
-      front.close();
-    });
-  }
 
   describe('handshakes that fail', () => {
     it('drops a client that stalls, after the timeout', async () => {
