@@ -23,12 +23,17 @@ export class Drains {
   beganAt = Infinity;
   /** When the drain has to be over, on the loop's clock. */
   #deadline = Infinity;
-  /** The shortest limits that any call gave. */
+  /** The shortest limits that any call gave, */
   settle = Infinity;
   lingerMax = Infinity;
+  /** and what the one gave that began the drain, if one did. */
+  firstSettle = Infinity;
+  /** ms that a client may be silent while it lingers, at least. */
+  patience = Infinity;
   /** When the wait for the PING's answer runs out, if the PING goes out at once. */
   settledBy = Infinity;
-  linger = Infinity;
+  /** It lingers, and nobody drains it. */
+  #closesByItself = false;
   #reports = new Set<DrainReport>();
   #resolved = 0;
   #resolvedAt = 0;
@@ -46,9 +51,14 @@ export class Drains {
   /** A drain has begun, whoever called for it. */
   #began(): void {
     if (this.beganAt !== Infinity || this.#connection.state === 'closed') return;
+    this.#closesByItself = this.#connection.state === 'lingering';
+    this.#begin();
+    this.onBegin();
+  }
+
+  #begin(): void {
     this.beganAt = this.#loop.time;
     Object.assign(this.#before, this.#connection.counts);
-    this.onBegin();
   }
 
   get begun(): boolean {
@@ -82,14 +92,15 @@ export class Drains {
     } = plan;
     const loop = this.#loop;
     if (this.#connection.state !== 'closed') {
+      if (this.#closesByItself) this.#begin();
+      this.#closesByItself = false;
       this.#deadline = Math.min(this.#deadline, loop.time + timeout);
+      if (!this.begun) this.firstSettle = Math.min(this.firstSettle, settle);
       this.settle = Math.min(this.settle, settle);
       this.settledBy = Math.min(this.settledBy, Math.max(loop.time, Math.min(loop.time, this.beganAt) + settle));
-      // a linger under way goes on by the limits that it began with
-      if (this.#connection.state !== 'lingering') {
-        this.linger = Math.min(this.linger, linger);
-        this.lingerMax = Math.min(this.lingerMax, lingerMax);
-      }
+      this.patience = Math.min(this.patience, linger, lingerMax);
+      // of a linger under way it counts from now
+      if (this.#connection.state !== 'lingering') this.lingerMax = Math.min(this.lingerMax, lingerMax);
     }
     let signal: AbortSignal | undefined;
     if (signalAt !== Infinity) {

@@ -34,12 +34,11 @@ class SimulatedConnection {
   readonly drains: Drains;
   /** What the server's parser was given: how many bytes it then had, and when. */
   readonly #reads: { readonly bytes: number; readonly at: number }[] = [];
-  #received = 0;
   closed = false;
   /** How many bytes the parser had been given when the head that says `close` was written. */
   #committed: number | undefined;
   /** How many bytes the parser had been given when the server last wrote. */
-  #receivedAtWrite = 0;
+  #givenAtWrite = 0;
   /** When the drain began, a request was in flight whose answer had not begun. */
   #busyAtDrain = false;
   activeAtDrain = 0;
@@ -55,26 +54,31 @@ class SimulatedConnection {
       this.closed = true;
     });
     socket.onWrite = (bytes) => {
-      this.#receivedAtWrite = this.#received;
-      if (this.#committed === undefined && bytes.includes(CLOSE)) this.#committed = this.#received;
+      this.#givenAtWrite = this.#given;
+      if (this.#committed === undefined && bytes.includes(CLOSE)) this.#committed = this.#given;
     };
     drains.onBegin = () => {
       this.activeAtDrain = connection.active;
-      this.#busyAtDrain = connection.active > 0 && (this.came.at(-1)?.headEnd ?? 0) > this.#receivedAtWrite;
+      this.#busyAtDrain = connection.active > 0 && (this.came.at(-1)?.headEnd ?? 0) > this.#givenAtWrite;
       this.uploading = client.requests.some((one) => this.#has(one.headEnd) && !this.#has(one.bodyEnd));
     };
   }
 
   /** Follows what the parser is given; before it is there, so that a request is in time exactly when it is known here. */
   watch(loop: Loop): void {
-    this.client.tcp.socket.prependListener('data', (bytes: Buffer) => {
-      this.#received += bytes.length;
-      this.#reads.push({ bytes: this.#received, at: loop.time });
+    this.client.tcp.socket.prependListener('data', () => {
+      this.#reads.push({ bytes: this.#given, at: loop.time });
     });
   }
 
+  /** How many bytes the parser has been given. What it has put back, or what waits for it, isn't among them. */
+  get #given(): number {
+    const { bytesRead, readableLength } = this.client.tcp.socket;
+    return bytesRead - readableLength;
+  }
+
   #has(bytes: number): boolean {
-    return bytes <= this.#received;
+    return bytes <= this.#given;
   }
 
   get readToTheEnd(): boolean {
@@ -150,7 +154,7 @@ class SimulatedConnection {
     const { delay, jitter } = plan.network;
     const paused = plan.readPauses.reduce((sum, { ms }) => sum + ms, 0);
     const roundTrip = 2 * (delay + jitter) + plan.readDelay + paused;
-    const patience = Math.max(0, Math.min(drains.linger, drains.lingerMax) - loop.stalledFor);
+    const patience = Math.max(0, drains.patience - loop.stalledFor);
     if (
       !this.readToTheEnd &&
       aborted === 0 &&
@@ -232,7 +236,7 @@ export function runH1Schedule(seed: number, trace: (line: string) => void = () =
       LONGEST,
     );
     const end = loop.time + AFTERGLOW;
-    loop.run(() => loop.time >= end, AFTERGLOW + 1_000);
+    loop.run(() => loop.time >= end && loop.pending === 0, AFTERGLOW + 1_000);
     const burnt = requests.reduce((sum, { answer }) => sum + answer.burns, 0);
     return check(settled, all, application, registry, loop, plan.bodyTimeout < 60_000, burnt);
   });
