@@ -70,6 +70,13 @@ const MUTANTS = [
     H2_TESTS,
   ],
   [
+    'h2: a number of bytes stands for no progress yet',
+    'src/h2/deadlines.ts',
+    '#progress = Number.NaN;',
+    '#progress = -1;',
+    tests('test/server/protocols.test.ts'),
+  ],
+  [
     'h2: whoever sends without end is never told the final GOAWAY',
     H2_DRAIN,
     'if (this.#heldUpFor < Math.max(LEAST_HELD_UP, this.#terms?.settle ?? 0)) ',
