@@ -10,6 +10,7 @@ import type { SecureContextOptions, Server as TlsServer } from 'node:tls';
 import { ClosingListener } from './closing-listener.js';
 import { LiveConnection, type Protocol } from './core/connection.js';
 import { Crowd } from './core/crowd.js';
+import { countReceived } from './core/duplex.js';
 import type { ConnectionFilter } from './core/filter.js';
 import type { RequestEvent } from './core/host.js';
 import { keepAliveSettings } from './core/keep-alive.js';
@@ -335,6 +336,7 @@ export class Server extends NetServer {
   // ── a connection's way in, and its requests' ────────────────────────────────────────────────────────────────────
 
   #accept(raw: Socket): void {
+    countReceived(raw);
     const connection = new LiveConnection(raw, this.#handshakes.tls !== undefined);
     connection.drainDefaults = this.#settings.drain;
     connection.limitCounts = this.limits;

@@ -1,5 +1,5 @@
-import { once } from 'node:events';
-import { type AddressInfo, createServer as createTcp } from 'node:net';
+import { type EventEmitter, once } from 'node:events';
+import { type AddressInfo, createServer as createTcp, type Server as TcpServer } from 'node:net';
 import { Duplex } from 'node:stream';
 import { expect } from 'chai';
 import { connectionOf, gracefulShutdown } from '../../src/index.js';
@@ -15,6 +15,32 @@ const sayProtocol: Parameters<Servers['start']>[2] = (req, res) => {
 
 describe('createServer: two protocols on one port', () => {
   const servers = new Servers();
+  const fronts: TcpServer[] = [];
+
+  afterEach(() => {
+    for (const front of fronts.splice(0)) front.close();
+  });
+
+  /** The port of another server, which hands each of its connections to this one as a mere duplex. */
+  async function behindDuplexes(server: EventEmitter): Promise<number> {
+    const front = createTcp((tcp) => {
+      const duplex = new Duplex({
+        read: () => tcp.resume(),
+        write: (bytes, encoding, done) => tcp.write(bytes, encoding, done),
+        final: (done) => tcp.end(done),
+        destroy: (_error, done) => {
+          tcp.destroy();
+          done(null);
+        },
+      });
+      tcp.on('data', (bytes) => duplex.push(bytes) || tcp.pause());
+      tcp.on('end', () => duplex.push(null)).on('error', () => {});
+      server.emit('connection', duplex);
+    });
+    fronts.push(front.listen(0, '127.0.0.1'));
+    await once(front, 'listening');
+    return (front.address() as AddressInfo).port;
+  }
 
   describe('TLS', () => {
     it('answers each client in the protocol that ALPN agreed on', async () => {
@@ -200,6 +226,29 @@ describe('createServer: two protocols on one port', () => {
     });
   });
 
+  it('times an upload over a duplex by what comes, and not from its beginning', async () => {
+    const { server } = await servers.start('cleartext', { h1: { bodyTimeout: 400 } }, (req, res) => {
+      req.resume().on('end', () => res.end('all of it'));
+    });
+    const client = await H1Client.connect({ port: await behindDuplexes(server), tls: false });
+    client.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n', ['POST']);
+    for (let i = 0; i < 12; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      client.write('x');
+    }
+    expect((await client.response()).text).to.equal('all of it');
+    client.destroy();
+  });
+
+  it('hears the answers to its PINGs over a duplex', async () => {
+    const ping = { interval: 100, timeout: 300 };
+    const { server } = await servers.start('cleartext', { h2: { ping } }, sayProtocol);
+    const client = await H2Client.connect({ port: await behindDuplexes(server), tls: false });
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    expect((await client.fetch()).text).to.equal('h2 2.0');
+    client.destroy();
+  });
+
   for (const [kind, protocol] of [
     ['TLS', 'h2'],
     ['TLS', 'http/1.1'],
@@ -210,23 +259,7 @@ describe('createServer: two protocols on one port', () => {
       const { server } = await servers.start(kind, {}, (req, res) => {
         if (req.url !== '/park') res.end('ok');
       });
-      const front = createTcp((tcp) => {
-        const duplex = new Duplex({
-          read: () => tcp.resume(),
-          write: (bytes, encoding, done) => tcp.write(bytes, encoding, done),
-          final: (done) => tcp.end(done),
-          destroy: (_error, done) => {
-            tcp.destroy();
-            done(null);
-          },
-        });
-        tcp.on('data', (bytes) => duplex.push(bytes) || tcp.pause());
-        tcp.on('end', () => duplex.push(null)).on('error', () => {});
-        server.emit('connection', duplex);
-      });
-      front.listen(0, '127.0.0.1');
-      await once(front, 'listening');
-      const { port } = front.address() as AddressInfo;
+      const port = await behindDuplexes(server);
       for (const path of ['/', '/park']) {
         const to = { port, tls: kind === 'TLS' };
         const client = protocol === 'h2' ? await H2Client.connect(to) : await H1Client.connect(to);
@@ -239,7 +272,6 @@ describe('createServer: two protocols on one port', () => {
         expect([report.protocol, report.outcome]).to.deep.equal([protocol, path === '/' ? 'drained' : 'forced']);
         client.destroy();
       }
-      front.close();
     });
   }
 });
