@@ -72,9 +72,8 @@ export class Deadlines {
   #headSince = 0;
   /** The highest stream when it began: every read may end in the middle of another head. */
   #headBehind = 0;
-  /** Unlike any number, so that the first look sees progress. */
-  #progress = Number.NaN;
-  #progressAt = 0;
+  #progress = 0;
+  #progressAt = this.#openedAt;
   #bytesRead = -1;
   #bytesAt = 0;
   #pingedAt = 0;

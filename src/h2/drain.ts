@@ -37,11 +37,9 @@ export class H2Drain {
   readonly #sent: Ping[] = [];
   /** Whether the preface had come when the last of them was sent. */
   #prefaceComplete = false;
-  /** Bytes had been received and not read: so long there may be others behind them, on the `now()` clock. */
-  #heldUpUntil = 0;
-  /** When that was last looked at, */
-  #heldUpAt = Infinity;
-  /** and for how many ms it has held up the decision. */
+  /** When bytes were last seen that had been received and not read, on the `now()` clock, */
+  #heldUpAt = -Infinity;
+  /** and for how many ms they have held up the decision. */
   #heldUpFor = 0;
   #settled: (() => void) | undefined;
   #finished: (() => void) | undefined;
@@ -195,7 +193,7 @@ export class H2Drain {
 
   #decide(): void {
     const at = this.#settledAt();
-    if (this.#unread() && !this.#over) this.#holdUp();
+    if (this.#unread() && !this.#over) this.#holdUp(now());
     const until = Math.max(at, this.#over ? 0 : this.#heldUpUntil);
     if (now() < until) {
       this.#alarm.set(until);
@@ -205,15 +203,19 @@ export class H2Drain {
     this.#settled = undefined;
   }
 
+  /** What handlers took of this process's time isn't held against the peer. */
+  #holdUp(at: number): void {
+    this.#heldUpFor += Math.min(GRACE, at - this.#heldUpAt);
+    this.#heldUpAt = at;
+  }
+
   /**
    * Behind what is received and not read the kernel may hold more. But a peer that sends more than a turn's work, again and
-   * again, doesn't put it off for ever. What handlers took of this process's time isn't held against it.
+   * again, doesn't put it off for ever.
    */
-  #holdUp(): void {
-    const at = now();
-    this.#heldUpFor += Math.min(GRACE, Math.max(0, at - this.#heldUpAt));
-    this.#heldUpAt = at;
-    if (this.#heldUpFor < Math.max(LEAST_HELD_UP, this.#terms?.settle ?? 0)) this.#heldUpUntil = at + GRACE;
+  get #heldUpUntil(): number {
+    const most = Math.max(LEAST_HELD_UP, this.#terms?.settle ?? 0);
+    return this.#heldUpFor < most ? this.#heldUpAt + GRACE : 0;
   }
 
   /** When nothing that was sent before the peer heard us can be on its way any more, as far as is known now. */
