@@ -50,7 +50,7 @@ const LONGEST_LIMIT = 120_000;
 export class Timeouts {
   readonly #connection: Timed;
   readonly #settings: H1Settings;
-  readonly #alarm = new Alarm(() => this.#look());
+  readonly #alarm = new Alarm((late) => this.#look(late));
   /** How many bytes had come, and when that was last seen to change. */
   #bytesRead = 0;
   #bytesAt = now();
@@ -99,10 +99,15 @@ export class Timeouts {
     this.#alarm.clear();
   }
 
-  #look(): void {
+  #look(late: number): void {
     const connection = this.#connection;
     if (connection.over) return;
     const at = now();
+    // The loop stood still: what the last look saw says nothing of the time since.
+    if (late > this.#period) {
+      this.#bytesAt = at;
+      this.#takenAt = at;
+    }
     if (!this.#clientReads(at)) {
       connection.stuck();
       return;

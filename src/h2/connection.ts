@@ -124,7 +124,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
     this.#deadlines.midBlock(session.midBlock);
     if (!prefaceComplete && session.prefaceComplete) this.#drain.progressed();
     this.#drain.heard();
-    return this.over ? end : read;
+    return this.#state === 'open' ? read : end;
   }
 
   writtenOut(): void {
@@ -267,7 +267,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
   // Times
 
   get over(): boolean {
-    return this.#state !== 'open';
+    return this.#state !== 'open' || this.#connection.state === 'lingering';
   }
   get idle(): boolean {
     return this.#connection.active === 0 && this.#connection.state === 'open';

@@ -61,10 +61,13 @@ const NOBODY: ReadonlyMap<StreamUser, Traffic> = new Map();
 export class Deadlines {
   readonly #connection: Timed;
   readonly #settings: H2Settings;
-  readonly #alarm = new Alarm(() => this.#look());
+  readonly #alarm = new Alarm((late) => this.#look(late));
   readonly #openedAt = now();
   /** Streams that were open at the last look. */
   #traffic: ReadonlyMap<StreamUser, Traffic> = NOBODY;
+  /** What had been sent on all of them, and when that was last seen to change. */
+  #dataSent = 0;
+  #dataSentAt = 0;
   /** The shortest time that the application asked of a stream. */
   #shortest = Infinity;
   /** Nothing was open at the last look, so the next one is far away. */
@@ -75,7 +78,10 @@ export class Deadlines {
   #progress = 0;
   #progressAt = this.#openedAt;
   #bytesRead = -1;
-  #bytesAt = 0;
+  /** Bytes waited in the socket at the last look. */
+  #waited = false;
+  /** When the peer was last seen to be there. */
+  #heardAt = 0;
   #pingedAt = 0;
   /** When nothing was read at the last look that found it so. */
   #deafAt = 0;
@@ -134,10 +140,12 @@ export class Deadlines {
     return shortest / LOOKS_PER_TIMEOUT;
   }
 
-  #look(): void {
+  #look(late: number): void {
     const connection = this.#connection;
     if (connection.over) return;
     const at = now();
+    // The loop stood still: what the last look saw says nothing of the time since.
+    if (late > this.#period()) this.#forgetPatience(at);
     if (!connection.session.prefaceComplete && at >= this.#openedAt + this.#settings.prefaceTimeout) {
       connection.prefaceTimedOut();
       return;
@@ -170,24 +178,37 @@ export class Deadlines {
     return idleUntil > at ? idleUntil : at + this.#period();
   }
 
+  /** Whoever is waited for has all of their time from now on. */
+  #forgetPatience(at: number): void {
+    this.#progressAt = at;
+    if (this.#pingedAt > 0) this.#pingedAt = at;
+    for (const seen of this.#traffic.values()) {
+      seen.awaitedAt = at;
+      seen.blockedAt = at;
+    }
+  }
+
   /** Whether the socket gets rid of bytes, and the peer answers if it is asked. */
   #peerReads(at: number): boolean {
     const connection = this.#connection;
     const { sendTimeout, ping } = this.#settings;
     const { progress, waiting, bytesRead } = connection;
+    // A kernel that was full and takes more has been told that the peer has read.
+    const peerHasRead = this.#waited && progress > this.#progress;
     if (progress !== this.#progress || waiting === 0) {
       this.#progress = progress;
       this.#progressAt = at;
     }
     if (sendTimeout > 0 && at >= this.#progressAt + sendTimeout) return false;
-    if (bytesRead !== this.#bytesRead) {
+    if (bytesRead !== this.#bytesRead || peerHasRead) {
       this.#bytesRead = bytesRead;
-      this.#bytesAt = at;
+      this.#heardAt = at;
       this.#pingedAt = 0;
     }
+    this.#waited = waiting > 0;
     if (ping === undefined) return true;
     if (this.#pingedAt > 0) return at < Math.max(this.#pingedAt, this.#deafAt) + ping.timeout;
-    if (at >= this.#bytesAt + ping.interval) {
+    if (at >= this.#heardAt + ping.interval) {
       this.#pingedAt = at;
       connection.sendPing();
     }
@@ -197,6 +218,11 @@ export class Deadlines {
   /** @returns whether more of them may have run out of time than one turn sees to */
   #lookAtStreams(at: number): boolean {
     const before = this.#traffic;
+    const { dataBytesSent } = this.#connection.session;
+    if (dataBytesSent !== this.#dataSent) {
+      this.#dataSent = dataBytesSent;
+      this.#dataSentAt = at;
+    }
     this.#traffic = NOBODY;
     this.#shortest = Infinity;
     const users = [...this.#connection.users()];
@@ -251,8 +277,10 @@ export class Deadlines {
       return true;
     }
 
-    // A stream that merely waits for its turn is not blocked by the peer.
-    const blocked = stream.queuedBytes > 0 && (stream.sendWindow <= 0 || !session.wantsPump);
+    // A stream that merely waits for its turn is not blocked by the peer, nor is one whose turn the connection's window
+    // has yet to come to, nor one for which a window may have come that isn't read yet.
+    const goesOn = session.wantsPump || this.#dataSentAt === at;
+    const blocked = this.#connection.reads && stream.queuedBytes > 0 && (stream.sendWindow <= 0 || !goesOn);
     if (blocked && sendTimeout > 0 && at >= Math.max(seen.sentAt, seen.blockedAt) + sendTimeout) {
       this.#connection.sendTimedOut(user);
       return true;

@@ -7,9 +7,12 @@ import { now } from '../core/timing.js';
 import type { SessionOptions } from './settings.js';
 
 export interface H2PingOptions {
-  /** ms between PINGs that look whether the peer is still there (default 30,000). */
+  /** ms in which nothing was heard of the peer, until a PING looks whether it is still there (default 30,000). */
   interval?: number;
-  /** ms without any byte after such a PING until the connection is given up (default 10,000). */
+  /**
+   * ms for its answer, or anything else from the peer, before the connection is reset (default 10,000). What the kernel
+   * holds for a peer goes before the PING: on a slow link megabytes take far longer than a round trip.
+   */
   timeout?: number;
 }
 

@@ -82,6 +82,23 @@ for (const { name, tls } of TRANSPORTS) {
       expect((await client.response()).text).to.equal('all');
     });
 
+    it('times a body that was held back until the loop stood still from then on', async () => {
+      const site = await Site.open({ tls, options: { h1: { bodyTimeout: 400 } } }, (req, res) => {
+        req.pause();
+        req.on('end', () => res.end('all'));
+        setTimeout(() => {
+          stall(900);
+          req.resume();
+        }, 150);
+      });
+      const client = await site.connectDirectly();
+      client.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nx', ['POST']);
+      await site.arrived();
+      await delay(1_200);
+      client.write('y');
+      expect((await client.response()).text).to.equal('all');
+    });
+
     it('does not time a body that was not asked for yet', async () => {
       const site = await Site.open({ tls, options: { h1: { bodyTimeout: 800 } } });
       site.server.on('checkContinue', (req, res) => {

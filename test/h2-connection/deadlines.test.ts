@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { expect } from 'chai';
 import { noLimits } from '../../src/core/limits.js';
 import { ErrorCode, encodeFrame, encodeLiterals, Flag, FrameType, Setting } from '../wire/h2-frames.js';
+import { stall } from '../wire/waiting.js';
 import { closeEverything, pair, until } from './serve.js';
 
 const HEAD = encodeLiterals([
@@ -193,6 +194,77 @@ describe('the times of an HTTP/2 connection', () => {
     expect((await client.response(id)).reset).to.equal(undefined);
   });
 
+  it('spare an answer that waits for its share of the window of the connection, and that alone', async () => {
+    const [host, client] = await pair(
+      (req, res) => res.end(Buffer.alloc(Number(req.url?.slice(1)))),
+      { h2: { sendTimeout: 400 } },
+      { credit: 'manual', settings: [[Setting.INITIAL_WINDOW_SIZE, 1_000_000]] },
+    );
+    const urgent = client.request({ path: '/300000', headers: [['priority', 'u=0']] });
+    const patient = client.request({ path: '/20000', headers: [['priority', 'u=7']] });
+    for (let window = 65_535; window < 320_000; window += 20_000) {
+      await new Promise((resolve) => setTimeout(resolve, 120));
+      client.windowUpdate(0, 20_000);
+    }
+    const answers = [await client.response(urgent), await client.response(patient)];
+    expect(answers.map(({ text, reset }) => [text.length, reset])).to.deep.equal([
+      [300_000, undefined],
+      [20_000, undefined],
+    ]);
+
+    // Nobody has any of it now.
+    const both = [client.request({ path: '/300000' }), client.request({ path: '/300000' })];
+    for (const id of both) expect((await client.response(id)).reset).to.equal(ErrorCode.CANCEL);
+    await until(() => host.connection.active === 0, 'end');
+    expect(host.connection.counts.aborted).to.equal(2);
+  });
+
+  it('spare an answer whose window has come behind requests that have yet to be read', async () => {
+    const [host, client] = await pair(
+      (req, res) => {
+        if (req.url === '/large') {
+          res.end(Buffer.alloc(100_000));
+          return;
+        }
+        stall(6);
+        res.end();
+      },
+      { h2: { sendTimeout: 300 } },
+      { credit: 'manual' },
+    );
+    const large = client.request({ path: '/large' });
+    await until(() => client.stream(large).receiveWindow === 0, 'first part');
+    client.transport.socket.cork();
+    for (let i = 0; i < 95; i++) client.request();
+    client.windowUpdate(large, 50_000);
+    client.windowUpdate(0, 50_000);
+    client.transport.socket.uncork();
+    expect((await client.response(large)).reset).to.equal(undefined);
+    await until(() => host.connection.counts.served === 96, 'answers');
+  });
+
+  it('begin anew when the loop has stood still: what was seen before says nothing', async () => {
+    const [host, client] = await pair(
+      (req, res) => {
+        req.pause();
+        req.on('end', () => res.end('read'));
+        setTimeout(() => {
+          stall(900);
+          req.resume();
+        }, 150);
+      },
+      { h2: { bodyTimeout: 400 } },
+    );
+    const id = client.request({ method: 'POST', open: true });
+    client.data(id, 'x');
+    await until(() => host.connections.length > 0 && host.connection.active === 1, 'request');
+    // It is known that all has been read from the moment on in which the loop goes on.
+    await new Promise((resolve) => setTimeout(resolve, 1_200));
+    client.data(id, 'y', true);
+    const answer = await client.response(id);
+    expect([answer.reset, answer.text]).to.deep.equal([undefined, 'read']);
+  });
+
   it('drain a connection that has been idle for `hold`', async () => {
     const [host, client] = await pair((_req, res) => res.end(), { keepAlive: { advertise: 0, hold: 300 } });
     await client.fetch();
@@ -220,6 +292,36 @@ describe('the times of an HTTP/2 connection', () => {
     await client.fetch();
     await client.expect('PING');
     await host.connection.closed;
+  });
+
+  it('keep a peer to which so much is on its way that it can’t answer a PING in time', async () => {
+    const SIZE = 40_000_000;
+    const [host, client] = await pair(
+      (_req, res) => res.end(Buffer.alloc(SIZE)),
+      { h2: { ping: { interval: 700, timeout: 150 } } },
+      { credit: 'manual', record: false, settings: [[Setting.INITIAL_WINDOW_SIZE, 2 * SIZE]] },
+    );
+    client.windowUpdate(0, 2 * SIZE);
+    const { socket } = client.transport;
+    socket.on('data', () => socket.pause());
+    const reading = setInterval(() => socket.resume(), 5);
+    const from = performance.now();
+    const answer = await client.response(client.request(), 20_000);
+    clearInterval(reading);
+    expect([answer.ended, host.connection.state]).to.deep.equal([true, 'open']);
+    expect(performance.now() - from).to.be.above(900);
+  });
+
+  it('keep a peer whose answer to a PING can’t come in time because the loop stands still', async () => {
+    const [host, client] = await pair((_req, res) => res.end(), { h2: { ping: { interval: 300, timeout: 200 } } });
+    const pings = (): number =>
+      client.frames.filter(({ type, flags }) => type === FrameType.PING && (flags & Flag.ACK) === 0).length;
+    await client.fetch();
+    // A PING goes out a turn after it is due, and its answer is read another turn later.
+    const busy = setInterval(() => stall(250), 1);
+    await until(() => pings() >= 2 || host.connection.state === 'closed', 'PINGs');
+    clearInterval(busy);
+    expect(host.connection.state).to.equal('open');
   });
 
   it('keep a peer that answers PINGs', async () => {

@@ -423,6 +423,18 @@ describe('draining an HTTP/2 connection', () => {
     expect(await done).to.include({ outcome: 'drained' });
   });
 
+  it('lingers for as long as it is to, whatever else a silent client is held to', async () => {
+    const [host, client] = await pair(
+      (_req, res) => res.end('all'),
+      { h2: { ping: { interval: 200, timeout: 100 } } },
+      { pingAck: 'manual' },
+    );
+    await client.fetch();
+    const report = await gracefulShutdown(host.connection, { settle: 40, linger: 900 });
+    expect(report.phases.linger).to.be.within(890, 3_000);
+    expect(await client.ended()).to.equal('fin');
+  });
+
   it('ends its lingering as soon as the client has read everything', async () => {
     const [host, client] = await pair((_req, res) => res.end());
     await client.fetch();
