@@ -47,6 +47,8 @@ export class H1SimClient implements ClientEvents {
   /** Requests whose time has come. */
   readonly #due: RequestPlan[] = [];
   #sending = false;
+  /** Sends the body that waits for a 100 (Continue). */
+  #goOn: (() => void) | undefined;
   #answered = 0;
   #closeSeenAt: number | undefined;
   #mute = false;
@@ -62,7 +64,11 @@ export class H1SimClient implements ClientEvents {
     this.#parser = new H1ResponseParser({
       head: (response) => this.#head(response),
       complete: (response) => this.#complete(response),
-      informational: () => {},
+      informational: ({ status }) => {
+        if (status !== 100) return;
+        if (this.requests[this.#answered]?.plan.expects === 0) this.violations.push('a 100 that nobody asked for');
+        this.#continue();
+      },
       tunnelled: () => this.violations.push('bytes of a tunnel that nobody asked for'),
     });
   }
@@ -90,6 +96,11 @@ export class H1SimClient implements ClientEvents {
     }
   }
 
+  /** The most requests that were open at once. */
+  get peakOpen(): number {
+    return this.takesTurns ? 1 : this.requests.length;
+  }
+
   /** It doesn't send another request for as long as one is unanswered. */
   get takesTurns(): boolean {
     return !this.plan.pipelines;
@@ -114,7 +125,7 @@ export class H1SimClient implements ClientEvents {
 
   #send(plan: RequestPlan): void {
     const { tcp } = this;
-    const { method, bodySize, key, malformed } = plan;
+    const { method, bodySize, key, malformed, expects } = plan;
     this.#trace(`client sends /${key}`);
     if (malformed) {
       this.broke = true;
@@ -126,6 +137,7 @@ export class H1SimClient implements ClientEvents {
     let head = `${method} /${key} HTTP/1.1\r\nHost: simulation\r\n`;
     if (chunked) head += 'Transfer-Encoding: chunked\r\n';
     else if (method === 'POST') head += `Content-Length: ${bodySize}\r\n`;
+    if (expects > 0) head += 'Expect: 100-continue\r\n';
     this.#parser.expect(method);
     const sent = tcp.send(Buffer.from(`${head}\r\n`));
     if (!sent) return;
@@ -140,12 +152,23 @@ export class H1SimClient implements ClientEvents {
       close: false,
     };
     this.requests.push(request);
-    if (hasBody) this.#sendBody(request, bodySize, chunked);
+    if (!hasBody) return;
+    this.#sending = true;
+    const goOn = (): void => this.#sendBody(request, bodySize, chunked);
+    this.#goOn = goOn;
+    if (expects === 0) this.#continue();
+    else if (expects !== Infinity) this.#loop.after(expects, () => this.#goOn === goOn && this.#continue());
+  }
+
+  /** The body may follow: the server has said so, or long nothing. */
+  #continue(): void {
+    const goOn = this.#goOn;
+    this.#goOn = undefined;
+    goOn?.();
   }
 
   #sendBody(request: ClientRequest, size: number, chunked: boolean): void {
     const { plan } = request;
-    this.#sending = true;
     let left = size;
     const more = (): void => {
       do {

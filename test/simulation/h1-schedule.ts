@@ -5,6 +5,7 @@
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import { LiveConnection } from '../../src/core/connection.js';
+import { noLimits } from '../../src/core/limits.js';
 import { Registry } from '../../src/core/registry.js';
 import { drainSettings } from '../../src/core/shutdown.js';
 import { type H1Context, h1ConnectionOf } from '../../src/h1/connection.js';
@@ -14,8 +15,9 @@ import { Random } from '../wire/random.js';
 import { Application } from './application.js';
 import { Drains } from './drains.js';
 import { type ClientRequest, H1SimClient } from './h1-client.js';
+import { CROWD, limitViolations, roundTripOf } from './innocence.js';
 import { Loop } from './loop.js';
-import { type ConnectionPlan, drawSchedule, LAST_DRAIN_AT } from './plan.js';
+import { type ConnectionPlan, drawSchedule, LAST_DRAIN_AT, type SchedulePlan } from './plan.js';
 import type { Feature, Result } from './result.js';
 
 const AFTERGLOW = 300;
@@ -31,6 +33,7 @@ class SimulatedConnection {
   readonly index: number;
   readonly client: H1SimClient;
   readonly connection: LiveConnection;
+  readonly limitCounts = noLimits();
   readonly drains: Drains;
   /** What the server's parser was given: how many bytes it then had, and when. */
   readonly #reads: { readonly bytes: number; readonly at: number }[] = [];
@@ -49,6 +52,7 @@ class SimulatedConnection {
     this.client = client;
     this.connection = connection;
     this.drains = drains;
+    connection.limitCounts = this.limitCounts;
     const { socket } = client.tcp;
     socket.on('close', () => {
       this.closed = true;
@@ -95,7 +99,7 @@ class SimulatedConnection {
     return this.#reads.find(({ bytes }) => bytes >= headEnd)?.at ?? Infinity;
   }
 
-  *violations(application: Application, bodyTimeouts: boolean): Iterable<string> {
+  *violations(application: Application, schedule: SchedulePlan): Iterable<string> {
     const { client, connection } = this;
     yield* client.violations;
     if (!this.closed) {
@@ -103,9 +107,10 @@ class SimulatedConnection {
       return;
     }
     yield* this.drains.violations();
+    yield* limitViolations(this.limitCounts, client, schedule);
     if (connection.active !== 0) yield `${connection.active} requests are active on a closed connection`;
     yield* this.#orderViolations(application);
-    yield* this.#countViolations(bodyTimeouts);
+    yield* this.#countViolations();
   }
 
   *#orderViolations(application: Application): Iterable<string> {
@@ -119,14 +124,22 @@ class SimulatedConnection {
     }
   }
 
-  *#countViolations(bodyTimeouts: boolean): Iterable<string> {
+  /** It ended before all that came had been parsed: by a deadline, the client, or when lingering was over. */
+  get #isCut(): boolean {
+    const { report, lingerMax } = this.drains;
+    if (this.client.left || this.connection.counts.aborted > 0) return true;
+    return report !== undefined && report.phases.linger >= lingerMax;
+  }
+
+  *#countViolations(): Iterable<string> {
     const { client } = this;
     const { counts } = this.connection;
     const counted =
       counts.served + counts.cancelled + counts.malformed + counts.refused + counts.aborted + counts.unserved;
     const came = this.came.length;
-    // what is no request counts as one if it came in time
-    if (counted !== came && !(client.broke && counted === came + 1))
+    // What is no request counts as one if it came in time; what waited for its turn at a cut has not been parsed.
+    const isHeldBack = counted >= CROWD && counted < came && this.#isCut;
+    if (counted !== came && !(client.broke && counted === came + 1) && !isHeldBack)
       yield `${counted} requests were counted, ${came} came`;
     if (counts.refused + counts.cancelled > 0) yield 'HTTP/1.1 refuses nothing, and nobody can cancel';
     // the head is all of an answer to HEAD: its client has it before the handler has ended it
@@ -140,7 +153,7 @@ class SimulatedConnection {
     const { served, aborted } = counts;
     const wrong = this.readToTheEnd ? served < answered || served > answered + heads : answered > served + aborted;
     if (wrong) yield `${served} were counted as served, ${answered} and ${heads} HEAD were by the client`;
-    if (counts.malformed > 0 && !client.broke && !bodyTimeouts && !client.left)
+    if (counts.malformed > 0 && !client.broke && this.limitCounts.bodyTimeout === 0 && !client.left)
       yield `${counts.malformed} were malformed`;
   }
 
@@ -150,10 +163,9 @@ class SimulatedConnection {
     const { plan, tcp } = client;
     const { report } = drains;
     if (report === undefined || client.left || client.broke || drains.pastDeadline) return;
+    if (this.limitCounts.sendTimeout > 0) return;
     const { aborted, unserved } = connection.counts;
-    const { delay, jitter } = plan.network;
-    const paused = plan.readPauses.reduce((sum, { ms }) => sum + ms, 0);
-    const roundTrip = 2 * (delay + jitter) + plan.readDelay + paused;
+    const roundTrip = roundTripOf(plan);
     const patience = Math.max(0, drains.patience - loop.stalledFor);
     if (
       !this.readToTheEnd &&
@@ -196,7 +208,7 @@ export function runH1Schedule(seed: number, trace: (line: string) => void = () =
     const application = new Application(loop, requests, (connection) =>
       all.find((one) => one.connection === connection)?.drains.call({ timeout: 2_000 }),
     );
-    const settings = h1Settings({ bodyTimeout: plan.bodyTimeout });
+    const settings = h1Settings({ bodyTimeout: plan.bodyTimeout, sendTimeout: plan.sendTimeout });
     const server = theServer();
     const context: H1Context = {
       host: application,
@@ -238,7 +250,7 @@ export function runH1Schedule(seed: number, trace: (line: string) => void = () =
     const end = loop.time + AFTERGLOW;
     loop.run(() => loop.time >= end && loop.pending === 0, AFTERGLOW + 1_000);
     const burnt = requests.reduce((sum, { answer }) => sum + answer.burns, 0);
-    return check(settled, all, application, registry, loop, plan.bodyTimeout < 60_000, burnt);
+    return check(settled, all, application, registry, loop, plan, burnt);
   });
 }
 
@@ -258,7 +270,7 @@ function check(
   application: Application,
   registry: Registry,
   loop: Loop,
-  bodyTimeouts: boolean,
+  plan: SchedulePlan,
   burnt: number,
 ): Result {
   const violations = [...application.violations];
@@ -270,8 +282,10 @@ function check(
   for (const one of all) {
     const { index } = one;
     requests += one.client.requests.length;
-    for (const violation of one.violations(application, bodyTimeouts)) violations.push(`[${index}] ${violation}`);
+    for (const violation of one.violations(application, plan)) violations.push(`[${index}] ${violation}`);
     for (const violation of one.lossViolations(loop, burnt)) violations.push(`[${index}] ${violation}`);
+    if (one.client.peakOpen >= CROWD) features.add('a crowd of requests');
+    if (Object.values(one.limitCounts).some((count) => count > 0)) features.add('a limit fired');
     const { report } = one.drains;
     if (report === undefined) continue;
     features.add(report.outcome);

@@ -159,7 +159,7 @@ export class H2SimClient implements ClientEvents, Whimsical {
 
   #send(request: RequestPlan): void {
     const { tcp } = this;
-    const { method, bodySize, malformed, key } = request;
+    const { method, bodySize, malformed, key, expects } = request;
     const id = this.#nextId;
     this.#nextId += 2;
     const hasBody = bodySize > 0 || request.trailers;
@@ -172,6 +172,7 @@ export class H2SimClient implements ClientEvents, Whimsical {
     ];
     if (malformed) fields.splice(2, 1);
     if (hasBody && key % 3 === 0) fields.push(['content-length', String(bodySize)]);
+    if (expects > 0) fields.push(['expect', '100-continue']);
     const flags = Flag.END_HEADERS | (hasBody ? 0 : Flag.END_STREAM);
     this.#trace(`client opens ${id} for /${key}`);
     const block = this.#writer.encode(fields);
@@ -182,11 +183,24 @@ export class H2SimClient implements ClientEvents, Whimsical {
     this.peakOpen = Math.max(this.peakOpen, this.#open);
     if (request.cancelAfter !== Infinity) this.#loop.after(request.cancelAfter, () => this.#cancel(stream));
     this.#windows.opened(stream);
+    if (expects === 0) {
+      this.#pump(stream);
+      return;
+    }
+    stream.pausing = true;
+    if (expects !== Infinity) this.#loop.after(expects, () => this.#goOn(stream));
+  }
+
+  /** The body may follow: the server has said so, or long nothing. */
+  #goOn(stream: ClientStream): void {
+    if (stream.continues) return;
+    stream.continues = true;
+    stream.pausing = false;
     this.#pump(stream);
   }
 
   #cancel(stream: ClientStream): void {
-    if (!stream.open || this.#mute) return;
+    if (!stream.open || this.silent) return;
     this.#trace(`client cancels ${stream.id}`);
     this.send(FrameType.RST_STREAM, 0, stream.id, uint32(ErrorCode.CANCEL));
     stream.cancelEnd = this.tcp.clientSent;
@@ -335,6 +349,10 @@ export class H2SimClient implements ClientEvents, Whimsical {
     const stream = this.#stream(id, 'HEADERS');
     if (stream === undefined) return;
     const status = fields.get(':status');
+    if (status === '100') {
+      if (stream.plan.expects === 0) this.#violated(`a 100 on stream ${id}, which didn't ask for it`);
+      this.#goOn(stream);
+    }
     if (status?.startsWith('1') === true) return;
     if (stream.status === undefined) {
       stream.status = Number(status);

@@ -4,6 +4,7 @@
  */
 import type { Socket } from 'node:net';
 import { LiveConnection } from '../../src/core/connection.js';
+import { noLimits } from '../../src/core/limits.js';
 import { Registry } from '../../src/core/registry.js';
 import { drainSettings } from '../../src/core/shutdown.js';
 import { attachH2, type H2Connection } from '../../src/h2/connection.js';
@@ -14,8 +15,9 @@ import { Application } from './application.js';
 import { Drains } from './drains.js';
 import { H2SimClient } from './h2-client.js';
 import type { ClientStream } from './h2-stream.js';
+import { CROWD, limitViolations, roundTripOf } from './innocence.js';
 import { Loop } from './loop.js';
-import { type ConnectionPlan, drawSchedule, LAST_DRAIN_AT } from './plan.js';
+import { type ConnectionPlan, drawSchedule, LAST_DRAIN_AT, type SchedulePlan } from './plan.js';
 import type { Feature, Result } from './result.js';
 
 /** Timers that a connection leaves behind may take so long to find that there is nothing to do. */
@@ -33,6 +35,7 @@ class SimulatedConnection {
   readonly client: H2SimClient;
   readonly connection: LiveConnection;
   readonly driver: H2Connection;
+  readonly limitCounts = noLimits();
   readonly drains: Drains;
   /** Bytes that the server has received, and those of them that its session has read. */
   #received = 0;
@@ -47,6 +50,7 @@ class SimulatedConnection {
     this.connection = connection;
     this.driver = driver;
     this.drains = drains;
+    connection.limitCounts = this.limitCounts;
     const { socket } = client.tcp;
     socket.on('data', (bytes: Buffer) => {
       this.#received += bytes.length;
@@ -78,9 +82,10 @@ class SimulatedConnection {
     return this.client.tcp.clientRead === this.client.tcp.socket.given;
   }
 
-  /** The server got this request. What waited for its turn when the client's reset was noticed is read no more. */
+  /** The server got this request. What waited for its turn at the client's reset, or at a cut, is read no more. */
   got(stream: ClientStream): boolean {
-    return stream.headersEnd <= (this.client.tcp.resetAtServer ? this.#read : this.#received);
+    const isCut = this.client.tcp.resetAtServer || this.drains.report?.outcome === 'forced';
+    return stream.headersEnd <= (isCut ? this.#read : this.#received);
   }
 
   get final(): number {
@@ -97,7 +102,7 @@ class SimulatedConnection {
     return 'aborted';
   }
 
-  *violations(application: Application, bodyTimeouts: boolean): Iterable<string> {
+  *violations(application: Application, schedule: SchedulePlan): Iterable<string> {
     const { client, connection, driver } = this;
     yield* client.violations;
     if (!this.closed) {
@@ -105,6 +110,7 @@ class SimulatedConnection {
       return;
     }
     yield* this.drains.violations();
+    yield* limitViolations(this.limitCounts, client, schedule);
     if (connection.active !== 0) yield `${connection.active} requests are active on a closed connection`;
     if (driver.session.active !== 0) yield `${driver.session.active} streams are open on a closed connection`;
 
@@ -119,11 +125,11 @@ class SimulatedConnection {
         yield `stream ${stream.id} never came, but the last-stream-id is ${this.final}`;
       }
     }
-    yield* this.#countViolations(seen, bodyTimeouts);
+    yield* this.#countViolations(seen);
   }
 
   /** The server's counters, and what the client saw. */
-  *#countViolations(seen: Record<Fate, number>, bodyTimeouts: boolean): Iterable<string> {
+  *#countViolations(seen: Record<Fate, number>): Iterable<string> {
     const { counts } = this.connection;
     const counted =
       counts.served + counts.cancelled + counts.malformed + counts.refused + counts.aborted + counts.unserved;
@@ -142,7 +148,7 @@ class SimulatedConnection {
     }
     if (failed !== seen.malformed + seen.aborted)
       yield `${failed} failed, ${seen.malformed + seen.aborted} by the client`;
-    if (!bodyTimeouts && counts.malformed !== seen.malformed) {
+    if (this.limitCounts.bodyTimeout === 0 && counts.malformed !== seen.malformed) {
       yield `${counts.malformed} were malformed, ${seen.malformed} by the client`;
     }
   }
@@ -162,10 +168,16 @@ export function runH2Schedule(seed: number, trace: (line: string) => void = () =
       plan.connections.flatMap(({ requests }) => requests),
       (connection) => all.find((one) => one.connection === connection)?.drains.call({ timeout: 2_000 }),
     );
-    const { maxConcurrentStreams, initialWindowSize, bodyTimeout, hold } = plan;
+    const { maxConcurrentStreams, initialWindowSize, bodyTimeout, sendTimeout, ping, hold } = plan;
     const context = {
       host: application,
-      settings: h2Settings({ maxConcurrentStreams, initialWindowSize, bodyTimeout }),
+      settings: h2Settings({
+        maxConcurrentStreams,
+        initialWindowSize,
+        bodyTimeout,
+        sendTimeout,
+        ...(ping && { ping }),
+      }),
       keepAlive: { advertise: 0, hold },
       recycling: drainSettings({ timeout: Infinity }),
     };
@@ -201,7 +213,7 @@ export function runH2Schedule(seed: number, trace: (line: string) => void = () =
     );
     const end = loop.time + AFTERGLOW;
     loop.run(() => loop.time >= end && loop.pending === 0, AFTERGLOW + 1_000);
-    return check(settled, all, application, registry, loop, bodyTimeout < 60_000);
+    return check(settled, all, application, registry, loop, plan);
   });
 }
 
@@ -211,7 +223,7 @@ function check(
   application: Application,
   registry: Registry,
   loop: Loop,
-  bodyTimeouts: boolean,
+  plan: SchedulePlan,
 ): Result {
   const violations = [...application.violations];
   if (!settled) violations.push('the schedule does not end');
@@ -222,7 +234,7 @@ function check(
   for (const one of all) {
     const { index } = one;
     streams += one.client.streams.size;
-    for (const violation of one.violations(application, bodyTimeouts)) violations.push(`[${index}] ${violation}`);
+    for (const violation of one.violations(application, plan)) violations.push(`[${index}] ${violation}`);
     for (const violation of lossViolations(one, loop)) violations.push(`[${index}] ${violation}`);
     const { report } = one.drains;
     if (report !== undefined) {
@@ -232,6 +244,8 @@ function check(
     }
     if (one.blockedOnWindows) features.add('streams blocked on flow control');
     if (one.uploading) features.add('uploads open');
+    if (one.client.peakOpen >= CROWD) features.add('a crowd of requests');
+    if (Object.values(one.limitCounts).some((count) => count > 0)) features.add('a limit fired');
   }
   if (application.duringDrain > 0) features.add('streams between the GOAWAYs');
   if (loop.stalledFor > 0) features.add('a stalled loop');
@@ -240,19 +254,17 @@ function check(
 
 /** What must not be lost when nobody is to blame for it. */
 function* lossViolations(
-  { client, connection, drains, readToTheEnd, final }: SimulatedConnection,
+  { client, connection, limitCounts, drains, readToTheEnd, final }: SimulatedConnection,
   loop: Loop,
 ): Iterable<string> {
   const { plan, tcp } = client;
   const { report } = drains;
-  if (report === undefined || client.left || drains.pastDeadline) return;
+  if (report === undefined || client.left || limitCounts.sendTimeout > 0 || drains.pastDeadline) return;
   const [first = MAX_STREAM_ID] = client.goaways;
   if (first !== MAX_STREAM_ID) yield `the first GOAWAY says ${first}`;
 
-  const { delay, jitter } = plan.network;
-  const oneWay = delay + jitter;
-  const paused = plan.readPauses.reduce((sum, { ms }) => sum + ms, 0);
-  const roundTrip = 2 * oneWay + plan.readDelay + plan.pingAckDelay + paused;
+  const { delay } = plan.network;
+  const roundTrip = roundTripOf(plan) + plan.pingAckDelay;
 
   const acked = drains.settle > roundTrip + 1 && !tcp.toServer.everBlocked;
   const orderly = plan.afterGoaway === 'stops' && client.peakOpen <= client.allowedOpen;

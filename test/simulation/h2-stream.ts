@@ -11,6 +11,8 @@ export class ClientStream {
   endSent: boolean;
   /** The next piece of the body waits for its time. */
   pausing = false;
+  /** Its body need not wait for a 100 (Continue). */
+  continues: boolean;
   sendWindow: number;
   receiveWindow: number;
   /** Octets received that the window has not been given back. */
@@ -32,6 +34,7 @@ export class ClientStream {
     this.plan = plan;
     this.headersEnd = headersEnd;
     this.bodyLeft = plan.bodySize;
+    this.continues = plan.expects === 0;
     this.endSent = plan.bodySize === 0 && !plan.trailers;
     this.sendWindow = sendWindow;
     this.receiveWindow = receiveWindow;

@@ -32,6 +32,8 @@ const REQUIRED: Readonly<Record<'h1' | 'h2', readonly Feature[]>> = {
     'requests cut by the deadline',
     'streams blocked on flow control',
     'uploads open',
+    'a crowd of requests',
+    'a limit fired',
     'a stalled loop',
   ],
   h1: [
@@ -40,6 +42,8 @@ const REQUIRED: Readonly<Record<'h1' | 'h2', readonly Feature[]>> = {
     'requests cut by the deadline',
     'several requests in flight',
     'uploads open',
+    'a crowd of requests',
+    'a limit fired',
     'a stalled loop',
   ],
 };

@@ -42,6 +42,8 @@ export interface RequestPlan {
   readonly bodySize: number;
   /** ms between pieces of the body */
   readonly bodyPause: number;
+  /** asks for a 100 (Continue), and waits so many ms for it before it sends the body; 0: doesn't ask */
+  readonly expects: number;
   /** of the body only so much is ever sent */
   readonly bodyStallsAt: number;
   readonly trailers: boolean;
@@ -106,6 +108,8 @@ export interface SchedulePlan {
   readonly initialWindowSize: number;
   readonly hold: number;
   readonly bodyTimeout: number;
+  readonly sendTimeout: number;
+  readonly ping: { readonly interval: number; readonly timeout: number } | undefined;
 }
 
 /** Every schedule is over by then: what still runs is drained with a short timeout. */
@@ -143,6 +147,8 @@ export function drawSchedule(random: Random): SchedulePlan {
     initialWindowSize: pick(random, 262_144, 262_144, 65_535, 1_000),
     hold: sometimes(random, 0.06, () => random.between(40, 300), 620_000),
     bodyTimeout: sometimes(random, 0.05, () => random.between(100, 400), 60_000),
+    sendTimeout: sometimes(random, 0.05, () => random.between(200, 900), 60_000),
+    ping: random.chance(0.06) ? { interval: random.between(20, 300), timeout: random.between(50, 600) } : undefined,
   };
 }
 
@@ -172,6 +178,7 @@ function drawConnection(random: Random, keys: { next: number }): ConnectionPlan 
     const at = near ? drainAt + random.between(-delay - 20, 2 * delay + 20) : random.between(from, to);
     requests.push(drawRequest(random, keys.next++, Math.max(openAt, at)));
   }
+  if (random.chance(0.05)) requests.push(...drawCrowd(random, keys, openAt, drainAt, delay));
   requests.sort((a, b) => a.at - b.at);
   const fussy = random.chance(0.3);
   const odd = (probability: number): boolean => fussy && random.chance(probability);
@@ -228,6 +235,33 @@ function drawDrains(random: Random, at: number, { delay, jitter }: Network): Dra
   return drains;
 }
 
+/** More requests than are read, or begun, in one turn; most of them as large as a packet. */
+function drawCrowd(
+  random: Random,
+  keys: { next: number },
+  openAt: number,
+  drainAt: number,
+  delay: number,
+): RequestPlan[] {
+  const crowd: RequestPlan[] = [];
+  const count = 10 + random.below(150);
+  const at = Math.max(openAt, drainAt + random.between(-2 * delay - 20, 2 * delay + 20));
+  const within = pick(random, 0, 0, 1, 20);
+  while (crowd.length < count) {
+    const request = drawRequest(random, keys.next++, at + random.next() * within);
+    const { when, size } = request.answer;
+    // Over HTTP/1.1 one that fails takes all behind it with it.
+    const answer: AnswerPlan = {
+      ...request.answer,
+      when: when === 'at once' ? when : 'later',
+      size: Math.min(size, 2_000),
+      destroys: 'no',
+    };
+    crowd.push({ ...request, method: 'GET', bodySize: 0, expects: 0, malformed: false, answer });
+  }
+  return crowd;
+}
+
 function drawRequest(random: Random, key: number, at: number): RequestPlan {
   const method = random.chance(0.03) ? 'HEAD' : random.chance(0.35) ? 'POST' : 'GET';
   const bodySize = method === 'POST' ? pick(random, 0, 10, 900, 5_000, 20_000, 70_000, 150_000) : 0;
@@ -238,6 +272,7 @@ function drawRequest(random: Random, key: number, at: number): RequestPlan {
     method,
     bodySize,
     bodyPause: sometimes(random, 0.5, () => pick(random, 1, 5, 20), 0),
+    expects: sometimes(random, bodySize > 0 ? 0.15 : 0, () => pick(random, 5, 100, Infinity), 0),
     bodyStallsAt: sometimes(random, 0.08, () => random.below(bodySize + 1), Infinity),
     trailers: random.chance(0.1),
     malformed: random.chance(0.02),

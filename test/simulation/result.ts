@@ -14,6 +14,8 @@ export type Feature =
   | 'requests cut by the deadline'
   | 'streams blocked on flow control'
   | 'uploads open'
+  | 'a crowd of requests'
+  | 'a limit fired'
   | 'a stalled loop';
 
 export interface Result {

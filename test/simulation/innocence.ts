@@ -1,0 +1,71 @@
+/**
+ * Which limits of the server may fire for a client, by what it does and what its network is like. None may for one that
+ * keeps to the rules and is fast enough.
+ */
+import { LIMITS, type Limit, type LimitCounts } from '../../src/core/limits.js';
+import type { ConnectionPlan, SchedulePlan } from './plan.js';
+import type { Tcp } from './tcp.js';
+
+/** What is asked of a client. */
+export interface Suspect {
+  readonly plan: ConnectionPlan;
+  readonly tcp: Tcp;
+  /** It has ended the connection itself, or broken it. */
+  readonly left: boolean;
+  /** The most requests that it had open at once. */
+  readonly peakOpen: number;
+}
+
+/** So many requests at once aren't read, or parsed, in one turn of the event loop. */
+export const CROWD = 64;
+
+/** ms beyond what a network takes, for a client to be fast. */
+const MARGIN = 30;
+
+/** Giving windows of so little back by halves is a flood of WINDOW_UPDATE. */
+const TINY_WINDOW = 1_000;
+
+/** How long it takes a client that is asked something, or has been waited for, to be heard: ms, as its plan has it. */
+export function roundTripOf(plan: ConnectionPlan): number {
+  const { delay, jitter } = plan.network;
+  return 2 * (delay + jitter) + plan.readDelay + plan.readPauses.reduce((sum, { ms }) => sum + ms, 0);
+}
+
+export function* limitViolations(counts: LimitCounts, suspect: Suspect, schedule: SchedulePlan): Iterable<string> {
+  for (const limit of LIMITS) {
+    if (counts[limit] > 0 && !mayFire(limit, suspect, schedule)) yield `${limit} fired for a client that is innocent`;
+  }
+}
+
+function mayFire(limit: Limit, { plan, tcp, left, peakOpen }: Suspect, schedule: SchedulePlan): boolean {
+  const { requests } = plan;
+  const isSlow = left || tcp.toClient.everBlocked || tcp.toServer.everBlocked;
+  const heard = roundTripOf(plan) + plan.prefaceDelay + MARGIN;
+  switch (limit) {
+    case 'malformed':
+      return left || requests.some(({ malformed }) => malformed);
+    case 'maxConcurrentStreams':
+      return peakOpen > schedule.maxConcurrentStreams;
+    case 'protocolErrors':
+      return left;
+    case 'pipelining':
+      return plan.pipelines;
+    case 'bodyTimeout': {
+      const stalls = requests.some(({ bodyStallsAt, bodySize }) => bodyStallsAt < bodySize);
+      return isSlow || stalls || schedule.bodyTimeout < heard + longest(requests, ({ bodyPause }) => bodyPause);
+    }
+    case 'sendTimeout': {
+      const { ping, sendTimeout } = schedule;
+      if (isSlow || (ping !== undefined && ping.timeout < heard + plan.pingAckDelay)) return true;
+      return plan.windowsFrom > 0 || sendTimeout < heard + plan.windowDelay;
+    }
+    case 'floods':
+      return plan.initialWindow > 0 && plan.initialWindow < TINY_WINDOW;
+    default:
+      return false;
+  }
+}
+
+function longest<T>(all: readonly T[], of: (one: T) => number): number {
+  return all.reduce((most, one) => Math.max(most, of(one)), 0);
+}
