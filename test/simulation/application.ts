@@ -7,6 +7,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { LiveConnection } from '../../src/core/connection.js';
 import type { RequestEvent, StreamHost } from '../../src/core/host.js';
+import type { H2Tunnel } from '../../src/h2/tunnel.js';
 import { pattern } from './bodies.js';
 import type { Loop } from './loop.js';
 import type { AnswerPlan, RequestPlan } from './plan.js';
@@ -36,14 +37,8 @@ export class Application implements StreamHost {
   }
 
   deliver(connection: LiveConnection, _event: RequestEvent, req: IncomingMessage, res: ServerResponse): void {
-    const key = Number(req.url?.slice(1));
-    const plan = this.#plans.get(key);
-    if (plan === undefined) throw new Error(`a request for ${req.url}, which nobody has made`);
-    this.handled.set(key, (this.handled.get(key) ?? 0) + 1);
-    if (connection.state === 'draining') this.duringDrain++;
-    const { answer } = plan;
-    if (answer.burns > 0) this.#loop.burn(answer.burns);
-    if (answer.drains) this.#drain(connection);
+    const plan = this.#begin(connection, req);
+    const { key, answer } = plan;
     if (answer.interim) res.writeEarlyHints({ link: '</style.css>; rel=preload' });
     const respond = (): void => this.#respond(key, answer, res);
     switch (answer.when) {
@@ -57,6 +52,9 @@ export class Application implements StreamHost {
         let received = 0;
         req.on('data', (chunk: Buffer) => {
           received += chunk.length;
+          if (answer.readPause === 0) return;
+          req.pause();
+          this.#loop.applicationTimer(answer.readPause, () => req.resume());
         });
         req.on('error', () => {});
         req.on('end', () => {
@@ -80,6 +78,7 @@ export class Application implements StreamHost {
     }
     res.on('error', () => {});
     res.setHeader('x-key', key);
+    if (answer.closes && res.req.httpVersionMajor === 1) res.setHeader('connection', 'close');
     if (writes === 1 && destroys === 'no' && !trailers) {
       res.end(pattern(key, size));
       return;
@@ -110,16 +109,42 @@ export class Application implements StreamHost {
     next();
   }
 
-  upgrade(_connection: LiveConnection, _event: 'upgrade' | 'connect', _req: IncomingMessage, stream: Duplex): boolean {
-    stream.destroy();
+  /** Its tunnel gives back what it is given. */
+  upgrade(connection: LiveConnection, _event: 'upgrade' | 'connect', req: IncomingMessage, tunnel: Duplex): boolean {
+    const { key, answer } = this.#begin(connection, req);
+    const { when, latency, destroys } = answer;
+    const respond = (): void => {
+      if (destroys === 'before the head') {
+        tunnel.destroy();
+        return;
+      }
+      (tunnel as H2Tunnel).respond(200, { 'x-key': String(key) });
+      if (destroys === 'in the body') tunnel.once('data', () => tunnel.destroy());
+      tunnel.pipe(tunnel);
+    };
+    if (when === 'at once') respond();
+    else if (when !== 'never') this.#loop.applicationTimer(latency, respond);
     return true;
+  }
+
+  /** A request has come: what is to become of it. */
+  #begin(connection: LiveConnection, req: IncomingMessage): RequestPlan {
+    const key = Number(/\d+$/.exec(req.url ?? ''));
+    const plan = this.#plans.get(key);
+    if (plan === undefined) throw new Error(`a request for ${req.url}, which nobody has made`);
+    this.handled.set(key, (this.handled.get(key) ?? 0) + 1);
+    if (connection.state === 'draining') this.duringDrain++;
+    const { burns, drains } = plan.answer;
+    if (burns > 0) this.#loop.burn(burns);
+    if (drains) this.#drain(connection);
+    return plan;
   }
 
   clientError(): boolean {
     return false;
   }
 
-  listensFor(): boolean {
-    return false;
+  listensFor(event: string): boolean {
+    return event === 'connect';
   }
 }

@@ -18,11 +18,14 @@ export class Drains {
   readonly #loop: Loop;
   readonly #connection: LiveConnection;
   readonly #before: RequestCounts;
+  readonly #recycleTimeout: number;
   #calls = 0;
   /** When the drain began, on the loop's clock. */
   beganAt = Infinity;
   /** When the drain has to be over, on the loop's clock. */
   #deadline = Infinity;
+  /** When it may be over, as recycling may have begun it. */
+  #mayBeCutAt = Infinity;
   /** The shortest limits that any call gave, */
   settle = Infinity;
   lingerMax = Infinity;
@@ -41,9 +44,11 @@ export class Drains {
   /** Something may be noted of the connection when its drain begins. */
   onBegin: () => void = () => {};
 
-  constructor(loop: Loop, connection: LiveConnection) {
+  /** @param recycleTimeout ms that a drain may take which nobody called for */
+  constructor(loop: Loop, connection: LiveConnection, recycleTimeout = Infinity) {
     this.#loop = loop;
     this.#connection = connection;
+    this.#recycleTimeout = recycleTimeout;
     this.#before = { ...connection.counts };
     connection.drainSignal.addEventListener('abort', () => this.#began());
   }
@@ -53,6 +58,7 @@ export class Drains {
     if (this.beganAt !== Infinity || this.#connection.state === 'closed') return;
     this.#closesByItself = this.#connection.state === 'lingering';
     this.#begin();
+    if (this.#calls === 0) this.#mayBeCutAt = this.beganAt + this.#recycleTimeout;
     this.onBegin();
   }
 
@@ -78,7 +84,7 @@ export class Drains {
 
   /** The deadline has cut the drain short, or would have. */
   get pastDeadline(): boolean {
-    return this.#resolvedAt >= this.#deadline - SLACK;
+    return this.#resolvedAt >= Math.min(this.#deadline, this.#mayBeCutAt) - SLACK;
   }
 
   call(plan: Partial<DrainPlan>): void {
@@ -91,6 +97,7 @@ export class Drains {
       signalAt = Infinity,
     } = plan;
     const loop = this.#loop;
+    this.#calls++;
     if (this.#connection.state !== 'closed') {
       if (this.#closesByItself) this.#begin();
       this.#closesByItself = false;
@@ -111,7 +118,6 @@ export class Drains {
         controller.abort();
       });
     }
-    this.#calls++;
     const options = {
       timeout,
       settle,
@@ -138,7 +144,8 @@ export class Drains {
       if (counting > 1) yield `calls of one drain got ${counting} different reports`;
     }
     const { report } = this;
-    if (report === undefined || !this.begun) return;
+    // It had closed before anybody drained it.
+    if (report === undefined || !this.begun || this.#closesByItself) return;
     yield* this.#countViolations(report);
     yield* this.#timeViolations(report);
   }

@@ -52,6 +52,8 @@ export class H1SimClient implements ClientEvents {
   #answered = 0;
   #closeSeenAt: number | undefined;
   #mute = false;
+  /** It has said itself that it sends no further request. */
+  #lastSent = false;
   #closed = false;
 
   constructor(loop: Loop, random: Random, plan: ConnectionPlan, port: number, trace: (line: string) => void) {
@@ -113,7 +115,7 @@ export class H1SimClient implements ClientEvents {
 
   #proceed(): void {
     while (!this.#sending && this.#due.length > 0) {
-      if (this.#mute || this.#closed || this.finReceived || this.wasReset) return;
+      if (this.#mute || this.#lastSent || this.#closed || this.finReceived || this.wasReset) return;
       if (this.#closeSeenAt !== undefined) {
         if (this.plan.afterGoaway === 'stops' || this.#loop.time > this.#closeSeenAt + this.plan.goesOnFor) return;
       }
@@ -125,7 +127,7 @@ export class H1SimClient implements ClientEvents {
 
   #send(plan: RequestPlan): void {
     const { tcp } = this;
-    const { method, bodySize, key, malformed, expects } = plan;
+    const { method, bodySize, key, malformed, expects, closes } = plan;
     this.#trace(`client sends /${key}`);
     if (malformed) {
       this.broke = true;
@@ -137,6 +139,10 @@ export class H1SimClient implements ClientEvents {
     let head = `${method} /${key} HTTP/1.1\r\nHost: simulation\r\n`;
     if (chunked) head += 'Transfer-Encoding: chunked\r\n';
     else if (method === 'POST') head += `Content-Length: ${bodySize}\r\n`;
+    if (closes) {
+      head += 'Connection: close\r\n';
+      this.#lastSent = true;
+    }
     if (expects > 0) head += 'Expect: 100-continue\r\n';
     this.#parser.expect(method);
     const sent = tcp.send(Buffer.from(`${head}\r\n`));

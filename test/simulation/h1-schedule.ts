@@ -6,11 +6,13 @@ import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import { LiveConnection } from '../../src/core/connection.js';
 import { noLimits } from '../../src/core/limits.js';
+import { Recycler, recycleSettings } from '../../src/core/recycle.js';
 import { Registry } from '../../src/core/registry.js';
 import { drainSettings } from '../../src/core/shutdown.js';
 import { type H1Context, h1ConnectionOf } from '../../src/h1/connection.js';
 import { h1Settings } from '../../src/h1/options.js';
 import { attachH1, createH1Server } from '../../src/h1/server.js';
+import { drainOf } from '../../src/stop.js';
 import { Random } from '../wire/random.js';
 import { Application } from './application.js';
 import { Drains } from './drains.js';
@@ -183,8 +185,8 @@ class SimulatedConnection {
       yield `${unserved} requests of a client were lost that takes turns and was told`;
     }
     // Whoever is lost came after the last moment in which it could be answered. (A handler that begins the drain itself
-    // and answers at once leaves no moment to see what else was read.)
-    if (plan.requests.some(({ answer }) => answer.drains)) return;
+    // and answers at once leaves no moment to see what else was read; one that says close means it.)
+    if (plan.requests.some(({ answer }) => answer.drains || answer.closes)) return;
     for (const request of this.came.slice(-unserved)) {
       const inTime =
         this.#committed === undefined
@@ -204,6 +206,8 @@ export function runH1Schedule(seed: number, trace: (line: string) => void = () =
   return loop.within(() => {
     const all: SimulatedConnection[] = [];
     const registry = new Registry();
+    const recycle = recycleSettings(plan.recycle, {}, 0);
+    const recycler = recycle && new Recycler<LiveConnection>(recycle, drainOf, () => random.next());
     const requests = plan.connections.flatMap((connection) => connection.requests);
     const application = new Application(loop, requests, (connection) =>
       all.find((one) => one.connection === connection)?.drains.call({ timeout: 2_000 }),
@@ -222,7 +226,8 @@ export function runH1Schedule(seed: number, trace: (line: string) => void = () =
       const client = new H1SimClient(loop, random.fork(), connectionPlan, 10_000 + index, line);
       const connection = new LiveConnection(client.tcp.socket as unknown as Socket, false);
       registry.add(connection);
-      const drains = new Drains(loop, connection);
+      connection.observer = recycler?.watch(connection);
+      const drains = new Drains(loop, connection, plan.recycle.timeout);
       const one = new SimulatedConnection(index, client, connection, drains);
       all.push(one);
       attachH1(server, connection, connection.socket, context);

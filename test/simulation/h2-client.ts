@@ -159,19 +159,24 @@ export class H2SimClient implements ClientEvents, Whimsical {
 
   #send(request: RequestPlan): void {
     const { tcp } = this;
-    const { method, bodySize, malformed, key, expects } = request;
+    const { method, bodySize, tunnel, malformed, key, expects } = request;
     const id = this.#nextId;
     this.#nextId += 2;
     const hasBody = bodySize > 0 || request.trailers;
-    const fields: [string, string][] = [
-      [':method', method],
-      [':scheme', 'http'],
-      [':path', `/${key}`],
-      [':authority', 'simulation'],
-      ['x-client', `client ${key % 3}`],
-    ];
+    const fields: [string, string][] = tunnel
+      ? [
+          [':method', 'CONNECT'],
+          [':authority', `simulation:${key}`],
+        ]
+      : [
+          [':method', method],
+          [':scheme', 'http'],
+          [':path', `/${key}`],
+          [':authority', 'simulation'],
+          ['x-client', `client ${key % 3}`],
+        ];
     if (malformed) fields.splice(2, 1);
-    if (hasBody && key % 3 === 0) fields.push(['content-length', String(bodySize)]);
+    if (hasBody && !tunnel && key % 3 === 0) fields.push(['content-length', String(bodySize)]);
     if (expects > 0) fields.push(['expect', '100-continue']);
     const flags = Flag.END_HEADERS | (hasBody ? 0 : Flag.END_STREAM);
     this.#trace(`client opens ${id} for /${key}`);
@@ -381,8 +386,8 @@ export class H2SimClient implements ClientEvents, Whimsical {
   #endStream(stream: ClientStream): void {
     this.#trace(`client has the answer on ${stream.id}`);
     stream.ended = true;
-    const { answer, method } = stream.plan;
-    const expected = method === 'HEAD' ? 0 : answer.size;
+    const { answer, method, tunnel, bodySize } = stream.plan;
+    const expected = tunnel ? bodySize : method === 'HEAD' ? 0 : answer.size;
     if (stream.status !== 200) this.#violated(`status ${stream.status} on stream ${stream.id}`);
     else if (stream.received !== expected) {
       this.#violated(`the body of stream ${stream.id} has ${stream.received} bytes instead of ${expected}`);

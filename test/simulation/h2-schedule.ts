@@ -5,10 +5,12 @@
 import type { Socket } from 'node:net';
 import { LiveConnection } from '../../src/core/connection.js';
 import { noLimits } from '../../src/core/limits.js';
+import { Recycler, recycleSettings } from '../../src/core/recycle.js';
 import { Registry } from '../../src/core/registry.js';
 import { drainSettings } from '../../src/core/shutdown.js';
 import { attachH2, type H2Connection } from '../../src/h2/connection.js';
 import { h2Settings } from '../../src/h2/options.js';
+import { drainOf } from '../../src/stop.js';
 import { ErrorCode, MAX_STREAM_ID } from '../wire/h2-frames.js';
 import { Random } from '../wire/random.js';
 import { Application } from './application.js';
@@ -163,6 +165,8 @@ export function runH2Schedule(seed: number, trace: (line: string) => void = () =
   return loop.within(() => {
     const all: SimulatedConnection[] = [];
     const registry = new Registry();
+    const recycle = recycleSettings(plan.recycle, {}, 0);
+    const recycler = recycle && new Recycler<LiveConnection>(recycle, drainOf, () => random.next());
     const application = new Application(
       loop,
       plan.connections.flatMap(({ requests }) => requests),
@@ -188,8 +192,9 @@ export function runH2Schedule(seed: number, trace: (line: string) => void = () =
       );
       const connection = new LiveConnection(client.tcp.socket as unknown as Socket, false);
       registry.add(connection);
+      connection.observer = recycler?.watch(connection);
       const driver = attachH2(connection, connection.socket, context);
-      const drains = new Drains(loop, connection);
+      const drains = new Drains(loop, connection, plan.recycle.timeout);
       all.push(new SimulatedConnection(index, client, connection, driver, drains));
       client.start();
       for (const drain of connectionPlan.drains) {
@@ -245,6 +250,7 @@ function check(
     if (one.blockedOnWindows) features.add('streams blocked on flow control');
     if (one.uploading) features.add('uploads open');
     if (one.client.peakOpen >= CROWD) features.add('a crowd of requests');
+    if ([...one.client.streams.values()].some(({ plan, ended }) => plan.tunnel && ended)) features.add('a tunnel');
     if (Object.values(one.limitCounts).some((count) => count > 0)) features.add('a limit fired');
   }
   if (application.duringDrain > 0) features.add('streams between the GOAWAYs');

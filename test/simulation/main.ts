@@ -31,6 +31,7 @@ const REQUIRED: Readonly<Record<'h1' | 'h2', readonly Feature[]>> = {
     'streams after the final GOAWAY',
     'requests cut by the deadline',
     'streams blocked on flow control',
+    'a tunnel',
     'uploads open',
     'a crowd of requests',
     'a limit fired',

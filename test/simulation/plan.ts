@@ -2,6 +2,7 @@
  * Draws a schedule: how networks, clients, the application and drains will behave. Everything random about them is
  * drawn here, beforehand, so that a seed stands for one schedule.
  */
+import type { RecycleOptions } from '../../src/core/recycle.js';
 import type { Random } from '../wire/random.js';
 import type { Stall } from './loop.js';
 import type { Network } from './pipe.js';
@@ -25,6 +26,10 @@ export interface AnswerPlan {
   readonly interim: boolean;
   /** destroys the response instead of ending it: before its head, or with half the body written */
   readonly destroys: 'no' | 'before the head' | 'in the body';
+  /** ms that it stops reading the request's body behind each piece, if it reads it */
+  readonly readPause: number;
+  /** says `Connection: close`, which is all that HTTP/1.1 has */
+  readonly closes: boolean;
   /** drains the request's connection before it answers */
   readonly drains: boolean;
   /** ms that the loop stands still in the handler */
@@ -38,8 +43,11 @@ export interface RequestPlan {
   readonly at: number;
   /** ms that the client's writer takes from then on: it writes although the reader has seen a GOAWAY meanwhile */
   readonly writerLag: number;
-  readonly method: 'GET' | 'HEAD' | 'POST';
+  /** CONNECT, over HTTP/2 only: a tunnel that gives back what it is given; `bodySize` is how much that is */
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'CONNECT';
   readonly bodySize: number;
+  /** HTTP/2: it is a CONNECT instead, and gets its body back through the tunnel */
+  readonly tunnel: boolean;
   /** ms between pieces of the body */
   readonly bodyPause: number;
   /** asks for a 100 (Continue), and waits so many ms for it before it sends the body; 0: doesn't ask */
@@ -47,6 +55,8 @@ export interface RequestPlan {
   /** of the body only so much is ever sent */
   readonly bodyStallsAt: number;
   readonly trailers: boolean;
+  /** HTTP/1.1: says `Connection: close`, and sends nothing after it */
+  readonly closes: boolean;
   readonly malformed: boolean;
   /** ms after its HEADERS until RST_STREAM; Infinity: never */
   readonly cancelAfter: number;
@@ -109,6 +119,7 @@ export interface SchedulePlan {
   readonly hold: number;
   readonly bodyTimeout: number;
   readonly sendTimeout: number;
+  readonly recycle: RecycleOptions;
   readonly ping: { readonly interval: number; readonly timeout: number } | undefined;
 }
 
@@ -148,8 +159,20 @@ export function drawSchedule(random: Random): SchedulePlan {
     hold: sometimes(random, 0.06, () => random.between(40, 300), 620_000),
     bodyTimeout: sometimes(random, 0.05, () => random.between(100, 400), 60_000),
     sendTimeout: sometimes(random, 0.05, () => random.between(200, 900), 60_000),
+    recycle: drawRecycling(random),
     ping: random.chance(0.06) ? { interval: random.between(20, 300), timeout: random.between(50, 600) } : undefined,
   };
+}
+
+function drawRecycling(random: Random): RecycleOptions {
+  if (random.chance(0.9)) return {};
+  return pick<RecycleOptions>(
+    random,
+    { maxRequests: 1 + random.below(5) },
+    { maxAge: random.between(20, 300), jitter: 0.5 },
+    { maxIdle: random.between(5, 200) },
+    { maxRequests: 3, maxAge: 200, timeout: random.between(0, 300) },
+  );
 }
 
 function drawNetwork(random: Random): Network {
@@ -255,9 +278,19 @@ function drawCrowd(
       ...request.answer,
       when: when === 'at once' ? when : 'later',
       size: Math.min(size, 2_000),
+      closes: false,
       destroys: 'no',
     };
-    crowd.push({ ...request, method: 'GET', bodySize: 0, expects: 0, malformed: false, answer });
+    crowd.push({
+      ...request,
+      method: 'GET',
+      bodySize: 0,
+      tunnel: false,
+      expects: 0,
+      closes: false,
+      malformed: false,
+      answer,
+    });
   }
   return crowd;
 }
@@ -265,17 +298,21 @@ function drawCrowd(
 function drawRequest(random: Random, key: number, at: number): RequestPlan {
   const method = random.chance(0.03) ? 'HEAD' : random.chance(0.35) ? 'POST' : 'GET';
   const bodySize = method === 'POST' ? pick(random, 0, 10, 900, 5_000, 20_000, 70_000, 150_000) : 0;
+  const tunnel = bodySize > 0 && random.chance(0.08);
+  const hasBody = bodySize > 0 && !tunnel;
   return {
     key,
     at,
     writerLag: sometimes(random, 0.25, () => random.between(0, 5), 0),
     method,
     bodySize,
+    tunnel,
     bodyPause: sometimes(random, 0.5, () => pick(random, 1, 5, 20), 0),
-    expects: sometimes(random, bodySize > 0 ? 0.15 : 0, () => pick(random, 5, 100, Infinity), 0),
+    expects: sometimes(random, hasBody ? 0.15 : 0, () => pick(random, 5, 100, Infinity), 0),
     bodyStallsAt: sometimes(random, 0.08, () => random.below(bodySize + 1), Infinity),
-    trailers: random.chance(0.1),
-    malformed: random.chance(0.02),
+    trailers: !tunnel && random.chance(0.1),
+    closes: random.chance(0.02),
+    malformed: !tunnel && random.chance(0.02),
     cancelAfter: sometimes(
       random,
       0.08,
@@ -302,6 +339,8 @@ function drawAnswer(random: Random, hasBody: boolean): AnswerPlan {
     trailers: random.chance(0.1),
     interim: random.chance(0.05),
     destroys: random.chance(0.03) ? pick(random, 'before the head', 'in the body') : 'no',
+    readPause: sometimes(random, 0.2, () => random.between(1, 60), 0),
+    closes: random.chance(0.02),
     drains: random.chance(0.02),
     burns: sometimes(random, 0.02, () => pick(random, 2, 20, 100), 0),
   };

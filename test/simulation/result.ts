@@ -16,6 +16,7 @@ export type Feature =
   | 'uploads open'
   | 'a crowd of requests'
   | 'a limit fired'
+  | 'a tunnel'
   | 'a stalled loop';
 
 export interface Result {
