@@ -69,7 +69,7 @@ export class Application implements StreamHost {
   }
 
   #respond(key: number, answer: AnswerPlan, res: ServerResponse): void {
-    const { size, writes, pause, obeysDrain, destroys } = answer;
+    const { size, destroys, headFirst } = answer;
     // HTTP/1.1 has trailers only behind chunks
     const trailers = answer.trailers && size > 0 && res.req.method !== 'HEAD';
     if (destroys === 'before the head') {
@@ -79,11 +79,22 @@ export class Application implements StreamHost {
     res.on('error', () => {});
     res.setHeader('x-key', key);
     if (answer.closes && res.req.httpVersionMajor === 1) res.setHeader('connection', 'close');
+    if (trailers) res.setHeader('trailer', 'x-sum');
+    if (headFirst === undefined) {
+      this.#writeBody(key, answer, trailers, res);
+      return;
+    }
+    res.writeHead(200);
+    if (headFirst.flushed) res.flushHeaders();
+    this.#loop.applicationTimer(headFirst.ms, () => this.#writeBody(key, answer, trailers, res));
+  }
+
+  #writeBody(key: number, answer: AnswerPlan, trailers: boolean, res: ServerResponse): void {
+    const { size, writes, pause, obeysDrain, destroys } = answer;
     if (writes === 1 && destroys === 'no' && !trailers) {
       res.end(pattern(key, size));
       return;
     }
-    if (trailers) res.setHeader('trailer', 'x-sum');
     const piece = Math.ceil(size / writes);
     let left = size;
     let part = 0;

@@ -17,7 +17,7 @@ import { Random } from '../wire/random.js';
 import { Application } from './application.js';
 import { Drains } from './drains.js';
 import { type ClientRequest, H1SimClient } from './h1-client.js';
-import { CROWD, limitViolations, roundTripOf } from './innocence.js';
+import { CROWD, hasCut, limitViolations, roundTripOf } from './innocence.js';
 import { Loop } from './loop.js';
 import { type ConnectionPlan, drawSchedule, LAST_DRAIN_AT, type SchedulePlan } from './plan.js';
 import type { Feature, Result } from './result.js';
@@ -165,8 +165,10 @@ class SimulatedConnection {
     const { plan, tcp } = client;
     const { report } = drains;
     if (report === undefined || client.left || client.broke || drains.pastDeadline) return;
-    if (this.limitCounts.sendTimeout > 0) return;
+    if (hasCut(this.limitCounts)) return;
     const { aborted, unserved } = connection.counts;
+    const fails = client.requests.some(({ plan: { answer } }) => answer.destroys !== 'no');
+    if (aborted > 0 && !fails) yield `${aborted} were aborted, though no handler failed and nobody else did`;
     const roundTrip = roundTripOf(plan);
     const patience = Math.max(0, drains.patience - loop.stalledFor);
     if (

@@ -17,7 +17,7 @@ import { Application } from './application.js';
 import { Drains } from './drains.js';
 import { H2SimClient } from './h2-client.js';
 import type { ClientStream } from './h2-stream.js';
-import { CROWD, limitViolations, roundTripOf } from './innocence.js';
+import { CROWD, hasCut, limitViolations, roundTripOf } from './innocence.js';
 import { Loop } from './loop.js';
 import { type ConnectionPlan, drawSchedule, LAST_DRAIN_AT, type SchedulePlan } from './plan.js';
 import type { Feature, Result } from './result.js';
@@ -143,6 +143,12 @@ class SimulatedConnection {
       if (seen.served > counts.served + counts.aborted) yield `${seen.served} were answered, ${counts.served} counted`;
       return;
     }
+    if (!hasCut(this.limitCounts)) {
+      for (const stream of this.client.streams.values()) {
+        if (stream.reset === undefined && this.fateOf(stream) === 'aborted')
+          yield `stream ${stream.id} was cut without a word`;
+      }
+    }
     const failed = counts.malformed + counts.aborted;
     for (const fate of ['served', 'cancelled', 'refused'] as const) {
       if (counts[fate] !== seen[fate])
@@ -265,9 +271,13 @@ function* lossViolations(
 ): Iterable<string> {
   const { plan, tcp } = client;
   const { report } = drains;
-  if (report === undefined || client.left || limitCounts.sendTimeout > 0 || drains.pastDeadline) return;
+  if (report === undefined || client.left || hasCut(limitCounts) || drains.pastDeadline) return;
   const [first = MAX_STREAM_ID] = client.goaways;
   if (first !== MAX_STREAM_ID) yield `the first GOAWAY says ${first}`;
+
+  const failed = [...client.streams.values()].filter(({ plan: { answer } }) => answer.destroys !== 'no').length;
+  const { aborted } = connection.counts;
+  if (aborted > failed) yield `${aborted} were aborted, though handlers failed in ${failed} and nobody else did`;
 
   const { delay } = plan.network;
   const roundTrip = roundTripOf(plan) + plan.pingAckDelay;

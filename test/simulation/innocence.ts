@@ -31,6 +31,11 @@ export function roundTripOf(plan: ConnectionPlan): number {
   return 2 * (delay + jitter) + plan.readDelay + plan.readPauses.reduce((sum, { ms }) => sum + ms, 0);
 }
 
+/** A limit has cut answers, or the connection. */
+export function hasCut(counts: LimitCounts): boolean {
+  return counts.sendTimeout > 0 || counts.floods > 0;
+}
+
 export function* limitViolations(counts: LimitCounts, suspect: Suspect, schedule: SchedulePlan): Iterable<string> {
   for (const limit of LIMITS) {
     if (counts[limit] > 0 && !mayFire(limit, suspect, schedule)) yield `${limit} fired for a client that is innocent`;

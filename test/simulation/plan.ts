@@ -13,6 +13,8 @@ export interface AnswerPlan {
   readonly when: 'at once' | 'later' | 'read' | 'never';
   /** ms until it answers, if `later` or `read` */
   readonly latency: number;
+  /** writes its head so many ms before the rest, and has it sent at once or leaves that to others */
+  readonly headFirst: { readonly ms: number; readonly flushed: boolean } | undefined;
   /** bytes of the response's body */
   readonly size: number;
   /** in how many writes */
@@ -332,6 +334,7 @@ function drawAnswer(random: Random, hasBody: boolean): AnswerPlan {
         ? pick(random, 'read', 'read', 'at once', 'later')
         : pick(random, 'at once', 'later', 'later'),
     latency: pick(random, 1, random.between(0, 10), random.between(0, 60), random.between(0, 250)),
+    headFirst: random.chance(0.08) ? { ms: random.between(1, 200), flushed: random.chance(0.5) } : undefined,
     size,
     writes: size > 10 ? pick(random, 1, 1, 2, 5) : 1,
     pause: sometimes(random, 0.6, () => pick(random, 1, 5, 30), 0),
