@@ -7,7 +7,6 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { LiveConnection } from '../../src/core/connection.js';
 import type { RequestEvent, StreamHost } from '../../src/core/host.js';
-import type { H2Tunnel } from '../../src/h2/tunnel.js';
 import { pattern } from './bodies.js';
 import type { Loop } from './loop.js';
 import type { AnswerPlan, RequestPlan } from './plan.js';
@@ -121,7 +120,13 @@ export class Application implements StreamHost {
   }
 
   /** Its tunnel gives back what it is given. */
-  upgrade(connection: LiveConnection, _event: 'upgrade' | 'connect', req: IncomingMessage, tunnel: Duplex): boolean {
+  upgrade(
+    connection: LiveConnection,
+    _event: 'upgrade' | 'connect',
+    req: IncomingMessage,
+    tunnel: Duplex,
+    head: Buffer,
+  ): boolean {
     const { key, answer } = this.#begin(connection, req);
     const { when, latency, destroys } = answer;
     const respond = (): void => {
@@ -129,7 +134,8 @@ export class Application implements StreamHost {
         tunnel.destroy();
         return;
       }
-      (tunnel as H2Tunnel).respond(200, { 'x-key': String(key) });
+      tunnel.write(`HTTP/1.1 200 OK\r\nx-key: ${key}\r\n\r\n`);
+      tunnel.unshift(head);
       if (destroys === 'in the body') tunnel.once('data', () => tunnel.destroy());
       tunnel.pipe(tunnel);
     };

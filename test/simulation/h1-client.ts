@@ -47,6 +47,8 @@ export class H1SimClient implements ClientEvents {
   /** Requests whose time has come. */
   readonly #due: RequestPlan[] = [];
   #sending = false;
+  /** Bytes that came out of the tunnel. */
+  #givenBack = 0;
   /** Sends the body that waits for a 100 (Continue). */
   #goOn: (() => void) | undefined;
   #answered = 0;
@@ -71,7 +73,7 @@ export class H1SimClient implements ClientEvents {
         if (this.requests[this.#answered]?.plan.expects === 0) this.violations.push('a 100 that nobody asked for');
         this.#continue();
       },
-      tunnelled: () => this.violations.push('bytes of a tunnel that nobody asked for'),
+      tunnelled: (bytes) => this.#tunnelled(bytes),
     });
   }
 
@@ -127,12 +129,16 @@ export class H1SimClient implements ClientEvents {
 
   #send(plan: RequestPlan): void {
     const { tcp } = this;
-    const { method, bodySize, key, malformed, expects, closes } = plan;
+    const { method, bodySize, tunnel, key, malformed, expects, closes } = plan;
     this.#trace(`client sends /${key}`);
     if (malformed) {
       this.broke = true;
       tcp.send(Buffer.from('GET\r\n\r\n'));
       this.#mute = true;
+      return;
+    }
+    if (tunnel) {
+      this.#connect(plan);
       return;
     }
     const chunked = bodySize > 0 && key % 3 === 0;
@@ -148,22 +154,43 @@ export class H1SimClient implements ClientEvents {
     const sent = tcp.send(Buffer.from(`${head}\r\n`));
     if (!sent) return;
     const hasBody = bodySize > 0;
-    const headEnd = tcp.clientSent;
-    const request = {
-      plan,
-      headEnd,
-      bodyEnd: hasBody ? Infinity : headEnd,
-      status: undefined,
-      answered: false,
-      close: false,
-    };
-    this.requests.push(request);
+    const request = this.#note(plan, hasBody);
     if (!hasBody) return;
     this.#sending = true;
     const goOn = (): void => this.#sendBody(request, bodySize, chunked);
     this.#goOn = goOn;
     if (expects === 0) this.#continue();
     else if (expects !== Infinity) this.#loop.after(expects, () => this.#goOn === goOn && this.#continue());
+  }
+
+  #note(plan: RequestPlan, hasBody: boolean): ClientRequest {
+    const headEnd = this.tcp.clientSent;
+    const bodyEnd = hasBody ? Infinity : headEnd;
+    const request = { plan, headEnd, bodyEnd, status: undefined, answered: false, close: false };
+    this.requests.push(request);
+    return request;
+  }
+
+  /** Behind it there are no requests any more. */
+  #connect(plan: RequestPlan): void {
+    const target = `simulation:${plan.key}`;
+    this.#lastSent = true;
+    this.#parser.expect('CONNECT');
+    if (this.tcp.send(Buffer.from(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`))) this.#note(plan, false);
+  }
+
+  /** Bytes that the tunnel gives back. */
+  #tunnelled(bytes: Buffer): void {
+    const last = this.requests.at(-1);
+    if (last === undefined || !isPattern(last.plan.key, bytes)) {
+      this.violations.push('the tunnel gives back what was not given to it');
+      return;
+    }
+    this.#givenBack += bytes.length;
+    if (this.#givenBack > last.plan.bodySize) this.violations.push('the tunnel gives back more than was given to it');
+    if (this.#givenBack < last.plan.bodySize) return;
+    last.answered = true;
+    this.#loop.after(this.plan.closeDelay, () => this.#close());
   }
 
   /** The body may follow: the server has said so, or long nothing. */
@@ -193,7 +220,7 @@ export class H1SimClient implements ClientEvents {
         return;
       }
       if (chunked) this.tcp.send(Buffer.from('0\r\n\r\n'));
-      request.bodyEnd = this.tcp.clientSent;
+      if (!plan.tunnel) request.bodyEnd = this.tcp.clientSent;
       this.#sending = false;
       this.#proceed();
     };
@@ -258,8 +285,12 @@ export class H1SimClient implements ClientEvents {
     const request = this.requests[this.#answered];
     if (request === undefined) return;
     this.#answered++;
-    request.answered = true;
     const { plan } = request;
+    if (plan.tunnel && response.status === 200) {
+      this.#sendBody(request, plan.bodySize, false);
+      return;
+    }
+    request.answered = true;
     const { body } = response;
     const expected = plan.method === 'HEAD' ? 0 : plan.answer.size;
     if (response.status === 200 && body.length !== expected) {

@@ -16,10 +16,11 @@ import { drainOf } from '../../src/stop.js';
 import { Random } from '../wire/random.js';
 import { Application } from './application.js';
 import { Drains } from './drains.js';
+import { drawSchedule } from './draw.js';
 import { type ClientRequest, H1SimClient } from './h1-client.js';
 import { CROWD, hasCut, limitViolations, roundTripOf } from './innocence.js';
 import { Loop } from './loop.js';
-import { type ConnectionPlan, drawSchedule, LAST_DRAIN_AT, type SchedulePlan } from './plan.js';
+import { type ConnectionPlan, LAST_DRAIN_AT, type SchedulePlan } from './plan.js';
 import type { Feature, Result } from './result.js';
 
 const AFTERGLOW = 300;
@@ -144,18 +145,24 @@ class SimulatedConnection {
     if (counted !== came && !(client.broke && counted === came + 1) && !isHeldBack)
       yield `${counted} requests were counted, ${came} came`;
     if (counts.refused + counts.cancelled > 0) yield 'HTTP/1.1 refuses nothing, and nobody can cancel';
-    // the head is all of an answer to HEAD: its client has it before the handler has ended it
+    // The head is all of an answer to HEAD: its client has it before the handler has ended it. A tunnel is served when it
+    // was closed by whom it was given to, or by the client.
     let answered = 0;
-    let heads = 0;
-    for (const { status, plan } of client.requests.filter((one) => one.answered)) {
-      if (status !== 200) continue;
-      if (plan.method === 'HEAD') heads++;
-      else answered++;
+    let perhaps = 0;
+    for (const request of client.requests) {
+      if (request.plan.tunnel || request.plan.method === 'HEAD') perhaps++;
+      else if (request.answered && request.status === 200) answered++;
     }
     const { served, aborted } = counts;
-    const wrong = this.readToTheEnd ? served < answered || served > answered + heads : answered > served + aborted;
-    if (wrong) yield `${served} were counted as served, ${answered} and ${heads} HEAD were by the client`;
-    if (counts.malformed > 0 && !client.broke && this.limitCounts.bodyTimeout === 0 && !client.left)
+    const wrong = this.readToTheEnd ? served < answered || served > answered + perhaps : answered > served + aborted;
+    if (wrong) yield `${served} were counted as served, ${answered} were by the client, and perhaps ${perhaps} more`;
+    if (
+      counts.malformed > 0 &&
+      !client.broke &&
+      !client.closedBeforeFin &&
+      this.limitCounts.bodyTimeout === 0 &&
+      !client.left
+    )
       yield `${counts.malformed} were malformed`;
   }
 
@@ -181,7 +188,8 @@ class SimulatedConnection {
     }
     const last = this.client.requests.at(-1);
     const told = last !== undefined && (this.#busyAtDrain || this.#readAt(last) > drains.beganAt);
-    if (told && last.answered && !last.close) yield `/${last.plan.key} was answered during the drain without close`;
+    if (told && last.answered && !last.close && !last.plan.tunnel)
+      yield `/${last.plan.key} was answered during the drain without close`;
     if (unserved === 0) return;
     if (client.closeSeen && client.takesTurns && plan.afterGoaway === 'stops') {
       yield `${unserved} requests of a client were lost that takes turns and was told`;
@@ -292,6 +300,7 @@ function check(
     for (const violation of one.violations(application, plan)) violations.push(`[${index}] ${violation}`);
     for (const violation of one.lossViolations(loop, burnt)) violations.push(`[${index}] ${violation}`);
     if (one.client.peakOpen >= CROWD) features.add('a crowd of requests');
+    if (one.client.requests.some(({ plan, answered }) => plan.tunnel && answered)) features.add('a tunnel');
     if (Object.values(one.limitCounts).some((count) => count > 0)) features.add('a limit fired');
     const { report } = one.drains;
     if (report === undefined) continue;

@@ -15,11 +15,12 @@ import { ErrorCode, MAX_STREAM_ID } from '../wire/h2-frames.js';
 import { Random } from '../wire/random.js';
 import { Application } from './application.js';
 import { Drains } from './drains.js';
+import { drawSchedule } from './draw.js';
 import { H2SimClient } from './h2-client.js';
 import type { ClientStream } from './h2-stream.js';
 import { CROWD, hasCut, limitViolations, roundTripOf } from './innocence.js';
 import { Loop } from './loop.js';
-import { type ConnectionPlan, drawSchedule, LAST_DRAIN_AT, type SchedulePlan } from './plan.js';
+import { type ConnectionPlan, LAST_DRAIN_AT, type SchedulePlan } from './plan.js';
 import type { Feature, Result } from './result.js';
 
 /** Timers that a connection leaves behind may take so long to find that there is nothing to do. */

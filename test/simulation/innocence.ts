@@ -12,6 +12,8 @@ export interface Suspect {
   readonly tcp: Tcp;
   /** It has ended the connection itself, or broken it. */
   readonly left: boolean;
+  /** It has closed its side before the server did: over HTTP/1.1 maybe in the middle of a request. */
+  readonly closedBeforeFin: boolean;
   /** The most requests that it had open at once. */
   readonly peakOpen: number;
 }
@@ -42,13 +44,14 @@ export function* limitViolations(counts: LimitCounts, suspect: Suspect, schedule
   }
 }
 
-function mayFire(limit: Limit, { plan, tcp, left, peakOpen }: Suspect, schedule: SchedulePlan): boolean {
+function mayFire(limit: Limit, suspect: Suspect, schedule: SchedulePlan): boolean {
+  const { plan, tcp, left, closedBeforeFin, peakOpen } = suspect;
   const { requests } = plan;
   const isSlow = left || tcp.toClient.everBlocked || tcp.toServer.everBlocked;
   const heard = roundTripOf(plan) + plan.prefaceDelay + MARGIN;
   switch (limit) {
     case 'malformed':
-      return left || requests.some(({ malformed }) => malformed);
+      return left || closedBeforeFin || requests.some(({ malformed }) => malformed);
     case 'maxConcurrentStreams':
       return peakOpen > schedule.maxConcurrentStreams;
     case 'protocolErrors':

@@ -4,9 +4,9 @@
  */
 import { argumentsOrExit } from '../../bench/lib/arguments.js';
 import { Random } from '../wire/random.js';
+import { drawSchedule } from './draw.js';
 import { runH1Schedule } from './h1-schedule.js';
 import { runH2Schedule } from './h2-schedule.js';
-import { drawSchedule } from './plan.js';
 import type { Feature, Result } from './result.js';
 
 const args = argumentsOrExit({
@@ -42,6 +42,7 @@ const REQUIRED: Readonly<Record<'h1' | 'h2', readonly Feature[]>> = {
     'requests after the last answer',
     'requests cut by the deadline',
     'several requests in flight',
+    'a tunnel',
     'uploads open',
     'a crowd of requests',
     'a limit fired',
