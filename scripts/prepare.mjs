@@ -6,7 +6,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -14,23 +14,78 @@ export const root = fileURLToPath(new URL('..', import.meta.url));
 
 const BUILT = join(root, 'node_modules/.cache/lastcall/built');
 const ENTRY = join(root, 'dist/cli/main.js');
+/** Holds the process that installs or builds: `npm start` and `npm test` may be run at the same time. */
+const LOCK = join(root, '.preparing');
+/** ms after which whoever holds it must have died, and another process has got its number. */
+const LONGEST = 600_000;
+let holdsLock = false;
 
 /** Installs and builds what is missing or stale; exits with one line on stderr when that isn't possible. */
 export function prepare({ build = false } = {}) {
   checkNode();
-  if (!installed()) install();
-  const sources = hashOfSources();
-  if (build || !existsSync(ENTRY) || readIfThere(BUILT) !== sources) {
-    rmSync(join(root, 'dist'), { recursive: true, force: true });
-    rmSync(BUILT, { force: true });
-    say('building');
-    run(
-      process.execPath,
-      [join(root, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'],
-      'the build failed',
-    );
-    mkdirSync(join(BUILT, '..'), { recursive: true });
-    writeFileSync(BUILT, sources);
+  if (installed() && !build && built(hashOfSources())) return;
+  lock();
+  try {
+    if (!installed()) install();
+    const sources = hashOfSources();
+    if (build || !built(sources)) compile(sources);
+  } finally {
+    unlock();
+  }
+}
+
+function built(sources) {
+  return existsSync(ENTRY) && readIfThere(BUILT) === sources;
+}
+
+function compile(sources) {
+  rmSync(join(root, 'dist'), { recursive: true, force: true });
+  rmSync(BUILT, { force: true });
+  say('building');
+  run(
+    process.execPath,
+    [join(root, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'],
+    'the build failed',
+  );
+  mkdirSync(join(BUILT, '..'), { recursive: true });
+  writeFileSync(BUILT, sources);
+}
+
+/** Waits until no other process installs or builds here. */
+function lock() {
+  for (let waits = false; ; waits = true) {
+    try {
+      writeFileSync(LOCK, `${process.pid}\n`, { flag: 'wx' });
+      holdsLock = true;
+      return;
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error;
+    }
+    if (isAbandoned()) {
+      rmSync(LOCK, { force: true });
+      continue;
+    }
+    if (!waits) say('another process installs or builds here: waiting for it');
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+  }
+}
+
+function unlock() {
+  if (holdsLock) rmSync(LOCK, { force: true });
+  holdsLock = false;
+}
+
+/** Whoever held it is gone. */
+function isAbandoned() {
+  try {
+    if (Date.now() - statSync(LOCK).mtimeMs > LONGEST) return true;
+    const pid = Number(readFileSync(LOCK, 'utf8'));
+    // Not written yet.
+    if (pid === 0) return false;
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return error.code === 'ESRCH';
   }
 }
 
@@ -98,6 +153,7 @@ function say(message) {
 
 function fail(message) {
   say(message);
+  unlock();
   process.exit(1);
 }
 
