@@ -17,6 +17,8 @@ export const LIMITS = [
   'bodyTimeout',
   /** An answer waited for too long for a client that doesn't read. */
   'sendTimeout',
+  /** h2: a client didn't answer a PING (`h2.ping`). */
+  'ping',
   /** A head over `maxHeaderSize`, `maxHeaderListSize` or `maxHeaderFields`: 431. */
   'maxHeaderSize',
   /** h2: a stream over `maxConcurrentStreams`: REFUSED_STREAM. */

@@ -323,8 +323,8 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
     this.#requests.abandon(user, 'aborted', ErrorCode.CANCEL);
   }
 
-  stuck(): void {
-    this.#connection.limited('sendTimeout');
+  gone(limit: 'sendTimeout' | 'ping'): void {
+    this.#connection.limited(limit);
     this.#connection.reset();
   }
 

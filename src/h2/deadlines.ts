@@ -31,8 +31,8 @@ export interface Timed {
   bodyTimedOut(user: StreamUser): void;
   /** The peer has stopped giving a stream window for its answer. */
   sendTimedOut(user: StreamUser): void;
-  /** The peer has stopped reading. */
-  stuck(): void;
+  /** The peer has stopped reading, or to answer. */
+  gone(limit: 'sendTimeout' | 'ping'): void;
   silent(user: StreamUser): void;
   sendPing(): void;
 }
@@ -157,8 +157,9 @@ export class Deadlines {
       connection.headTimedOut();
       return;
     }
-    if (!this.#peerReads(at)) {
-      connection.stuck();
+    const limit = this.#goneBy(at);
+    if (limit !== undefined) {
+      connection.gone(limit);
       return;
     }
     const goesOn = this.#lookAtStreams(at);
@@ -188,8 +189,8 @@ export class Deadlines {
     }
   }
 
-  /** Whether the socket gets rid of bytes, and the peer answers if it is asked. */
-  #peerReads(at: number): boolean {
+  /** Unless the socket gets rid of bytes, and the peer answers if it is asked. */
+  #goneBy(at: number): 'sendTimeout' | 'ping' | undefined {
     const connection = this.#connection;
     const { sendTimeout, ping } = this.#settings;
     const { progress, waiting, bytesRead } = connection;
@@ -199,20 +200,22 @@ export class Deadlines {
       this.#progress = progress;
       this.#progressAt = at;
     }
-    if (sendTimeout > 0 && at >= this.#progressAt + sendTimeout) return false;
+    if (sendTimeout > 0 && at >= this.#progressAt + sendTimeout) return 'sendTimeout';
     if (bytesRead !== this.#bytesRead || peerHasRead) {
       this.#bytesRead = bytesRead;
       this.#heardAt = at;
       this.#pingedAt = 0;
     }
     this.#waited = waiting > 0;
-    if (ping === undefined) return true;
-    if (this.#pingedAt > 0) return at < Math.max(this.#pingedAt, this.#deafAt) + ping.timeout;
+    if (ping === undefined) return undefined;
+    if (this.#pingedAt > 0) {
+      return at >= Math.max(this.#pingedAt, this.#deafAt) + ping.timeout ? 'ping' : undefined;
+    }
     if (at >= this.#heardAt + ping.interval) {
       this.#pingedAt = at;
       connection.sendPing();
     }
-    return true;
+    return undefined;
   }
 
   /** @returns whether more of them may have run out of time than one turn sees to */

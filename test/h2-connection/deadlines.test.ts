@@ -290,8 +290,11 @@ describe('the times of an HTTP/2 connection', () => {
       { pingAck: 'manual' },
     );
     await client.fetch();
+    const limits = noLimits();
+    host.connection.limitCounts = limits;
     await client.expect('PING');
     await host.connection.closed;
+    expect(limits).to.deep.equal({ ...noLimits(), ping: 1 });
   });
 
   it('keep a peer to which so much is on its way that it can’t answer a PING in time', async () => {

@@ -35,7 +35,7 @@ export function roundTripOf(plan: ConnectionPlan): number {
 
 /** A limit has cut answers, or the connection. */
 export function hasCut(counts: LimitCounts): boolean {
-  return counts.sendTimeout > 0 || counts.floods > 0;
+  return counts.sendTimeout > 0 || counts.ping > 0 || counts.floods > 0;
 }
 
 export function* limitViolations(counts: LimitCounts, suspect: Suspect, schedule: SchedulePlan): Iterable<string> {
@@ -62,11 +62,10 @@ function mayFire(limit: Limit, suspect: Suspect, schedule: SchedulePlan): boolea
       const stalls = requests.some(({ bodyStallsAt, bodySize }) => bodyStallsAt < bodySize);
       return isSlow || stalls || schedule.bodyTimeout < heard + longest(requests, ({ bodyPause }) => bodyPause);
     }
-    case 'sendTimeout': {
-      const { ping, sendTimeout } = schedule;
-      if (isSlow || (ping !== undefined && ping.timeout < heard + plan.pingAckDelay)) return true;
-      return plan.windowsFrom > 0 || sendTimeout < heard + plan.windowDelay;
-    }
+    case 'sendTimeout':
+      return isSlow || plan.windowsFrom > 0 || schedule.sendTimeout < heard + plan.windowDelay;
+    case 'ping':
+      return isSlow || (schedule.ping?.timeout ?? Infinity) < heard + plan.pingAckDelay;
     case 'floods':
       return plan.initialWindow > 0 && plan.initialWindow < TINY_WINDOW;
     default:
