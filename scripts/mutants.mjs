@@ -165,8 +165,8 @@ const MUTANTS = [
   [
     'h2: an answer is cut that waits for its share of the window of the connection',
     'src/h2/deadlines.ts',
-    'session.wantsPump || this.#dataSentAt === at',
-    'session.wantsPump',
+    'isClosed ? 0 : this.#dataSentAt',
+    '0',
     someTests('test/h2-connection/deadlines.test.ts', 'its share'),
   ],
   [

@@ -280,11 +280,12 @@ export class Deadlines {
       return true;
     }
 
-    // A stream that merely waits for its turn is not blocked by the peer, nor is one whose turn the connection's window
-    // has yet to come to, nor one for which a window may have come that isn't read yet.
-    const goesOn = session.wantsPump || this.#dataSentAt === at;
-    const blocked = this.#connection.reads && stream.queuedBytes > 0 && (stream.sendWindow <= 0 || !goesOn);
-    if (blocked && sendTimeout > 0 && at >= Math.max(seen.sentAt, seen.blockedAt) + sendTimeout) {
+    // A stream that merely waits for its turn is not blocked by the peer, nor is one whose turn at the connection's window
+    // has yet to come, nor one for which a window may have come that isn't read yet.
+    const isClosed = stream.sendWindow <= 0;
+    const blocked = this.#connection.reads && stream.queuedBytes > 0 && (isClosed || !session.wantsPump);
+    const since = Math.max(seen.sentAt, seen.blockedAt, isClosed ? 0 : this.#dataSentAt);
+    if (blocked && sendTimeout > 0 && at >= since + sendTimeout) {
       this.#connection.sendTimedOut(user);
       return true;
     }
