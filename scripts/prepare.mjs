@@ -6,7 +6,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -16,9 +16,6 @@ const BUILT = join(root, 'node_modules/.cache/lastcall/built');
 const ENTRY = join(root, 'dist/cli/main.js');
 /** Holds the process that installs or builds: `npm start` and `npm test` may be run at the same time. */
 const LOCK = join(root, '.preparing');
-/** ms after which whoever holds it must have died, and another process has got its number. */
-const LONGEST = 600_000;
-let holdsLock = false;
 
 /** Installs and builds what is missing or stale; exits with one line on stderr when that isn't possible. */
 export function prepare({ build = false } = {}) {
@@ -53,40 +50,56 @@ function compile(sources) {
 
 /** Waits until no other process installs or builds here. */
 function lock() {
-  for (let waits = false; ; waits = true) {
+  for (let waits = false; ; ) {
     try {
       writeFileSync(LOCK, `${process.pid}\n`, { flag: 'wx' });
-      holdsLock = true;
       return;
     } catch (error) {
-      if (error.code !== 'EEXIST') throw error;
+      // Windows says so of a file that somebody has open.
+      const isHeld = error.code === 'EEXIST' || (process.platform === 'win32' && error.code !== 'ENOENT');
+      if (!isHeld) fail(error.message);
     }
-    if (isAbandoned()) {
-      rmSync(LOCK, { force: true });
+    const pid = holder();
+    if (pid !== undefined && isGone(pid)) {
+      breakLock(pid);
       continue;
     }
-    if (!waits) say('another process installs or builds here: waiting for it');
+    if (!waits) say(`process ${pid ?? ''} installs or builds here: waiting for it. If there is none, remove ${LOCK}`);
+    waits = true;
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
   }
 }
 
 function unlock() {
-  if (holdsLock) rmSync(LOCK, { force: true });
-  holdsLock = false;
+  if (holder() === process.pid) rmSync(LOCK, { force: true });
 }
 
-/** Whoever held it is gone. */
-function isAbandoned() {
+/** The process that holds the lock; `undefined`: nobody, or whoever takes it has yet to say so. */
+function holder() {
+  return Number(readIfThere(LOCK) ?? 0) || undefined;
+}
+
+function isGone(pid) {
+  // Of an earlier container, whose processes had the same numbers.
+  if (pid === process.pid) return true;
   try {
-    if (Date.now() - statSync(LOCK).mtimeMs > LONGEST) return true;
-    const pid = Number(readFileSync(LOCK, 'utf8'));
-    // Not written yet.
-    if (pid === 0) return false;
     process.kill(pid, 0);
     return false;
   } catch (error) {
     return error.code === 'ESRCH';
   }
+}
+
+/** Of those who find that its holder is gone one breaks it; whoever has taken it since keeps it. */
+function breakLock(pid) {
+  const broken = `${LOCK}.${process.pid}`;
+  try {
+    renameSync(LOCK, broken);
+  } catch {
+    return;
+  }
+  if (Number(readFileSync(broken, 'utf8')) === pid) rmSync(broken);
+  else renameSync(broken, LOCK);
 }
 
 function checkNode() {
@@ -144,7 +157,12 @@ function run(command, args, message, options = {}) {
 }
 
 function readIfThere(file) {
-  return existsSync(file) ? readFileSync(file, 'utf8') : undefined;
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 function say(message) {

@@ -30,17 +30,14 @@ export function epochNow(): number {
 
 /** Calls back once `at` (on the `now()` clock) has passed and the event loop has polled since: look again, then act. */
 export class Alarm {
-  readonly #ring: (late: number) => void;
+  readonly #ring: () => void;
   readonly #keepsAlive: boolean;
   #at = Infinity;
   #timer: NodeJS.Timeout | undefined;
   #ringer: Ringer | undefined;
 
-  /**
-   * @param ring is told how late it is, in ms: the loop may have been busy
-   * @param keepsAlive whether the process stays for it (default: no)
-   */
-  constructor(ring: (late: number) => void, keepsAlive = false) {
+  /** @param keepsAlive whether the process stays for it (default: no) */
+  constructor(ring: () => void, keepsAlive = false) {
     this.#ring = ring;
     this.#keepsAlive = keepsAlive;
   }
@@ -76,10 +73,9 @@ export class Alarm {
       return;
     }
     this.#ringer = ringAfterPoll(() => {
-      const late = now() - this.#at;
       this.#ringer = undefined;
       this.#at = Infinity;
-      this.#ring(late);
+      this.#ring();
     });
   }
 }

@@ -41,7 +41,10 @@ export interface Timed {
   stuck(): void;
 }
 
-/** A stall is noticed after at most this much more than its limit. */
+/**
+ * A stall counts from the look that first finds it: never for less than its limit, and for two of the times between looks
+ * more at most. Before that the loop may have stood still.
+ */
 const LOOKS_PER_TIMEOUT = 4;
 
 /** Without a limit on stalls there are limits on whole requests, in ms, and what is awaited changes unseen. */
@@ -50,13 +53,15 @@ const LONGEST_LIMIT = 120_000;
 export class Timeouts {
   readonly #connection: Timed;
   readonly #settings: H1Settings;
-  readonly #alarm = new Alarm((late) => this.#look(late));
-  /** How many bytes had come, and when that was last seen to change. */
+  readonly #alarm = new Alarm(() => this.#look());
+  /** How many bytes had come, when that was last seen to change or to be awaited, and whether they were at the last look. */
   #bytesRead = 0;
   #bytesAt = now();
-  /** How many bytes the kernel had taken, and when that was last seen to change, or nothing waited. */
+  #awaitedBytes = false;
+  /** How many bytes the kernel had taken, when that was last seen to change or to wait, and whether any did. */
   #bytesTaken = 0;
   #takenAt = now();
+  #waited = false;
 
   constructor(connection: Timed, settings: H1Settings) {
     this.#connection = connection;
@@ -99,15 +104,10 @@ export class Timeouts {
     this.#alarm.clear();
   }
 
-  #look(late: number): void {
+  #look(): void {
     const connection = this.#connection;
     if (connection.over) return;
     const at = now();
-    // The loop stood still: what the last look saw says nothing of the time since.
-    if (late > this.#period) {
-      this.#bytesAt = at;
-      this.#takenAt = at;
-    }
     if (!this.#clientReads(at)) {
       connection.stuck();
       return;
@@ -115,10 +115,11 @@ export class Timeouts {
     const { awaited, bytesRead } = connection;
     // A client that need not send, or whose bytes nobody takes, isn't silent.
     const awaitsBytes = awaited.what === 'tail' || (awaited.what === 'body' && !awaited.heldBack);
-    if (bytesRead !== this.#bytesRead || !awaitsBytes) {
+    if (bytesRead !== this.#bytesRead || !awaitsBytes || !this.#awaitedBytes) {
       this.#bytesRead = bytesRead;
       this.#bytesAt = at;
     }
+    this.#awaitedBytes = awaitsBytes;
     if (at < this.#due(awaited)) {
       this.#alarm.set(this.#nextLook(awaited, at));
       return;
@@ -131,10 +132,11 @@ export class Timeouts {
   /** Whether the socket gets rid of bytes. */
   #clientReads(at: number): boolean {
     const { waiting, bytesTaken } = this.#connection;
-    if (waiting === 0 || bytesTaken !== this.#bytesTaken) {
+    if (waiting === 0 || !this.#waited || bytesTaken !== this.#bytesTaken) {
       this.#bytesTaken = bytesTaken;
       this.#takenAt = at;
     }
+    this.#waited = waiting > 0;
     return at < this.#takenAt + limit(this.#settings.sendTimeout);
   }
 

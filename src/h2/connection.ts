@@ -18,7 +18,7 @@ import { H2Drain } from './drain.js';
 import { ErrorCode, H2Error } from './errors.js';
 import type { StreamUser } from './exchange.js';
 import type { H2Settings } from './options.js';
-import { Pings } from './pings.js';
+import { type Ping, Pings } from './pings.js';
 import { type BytesReader, Reading } from './reading.js';
 import { Requests, type RequestsEvents } from './requests.js';
 import type { Session } from './session.js';
@@ -338,7 +338,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
     }
   }
 
-  sendPing(): void {
-    this.#pings.send();
+  sendPing(): Ping {
+    return this.#pings.send();
   }
 }

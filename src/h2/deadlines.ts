@@ -5,6 +5,7 @@
 import { Alarm, now } from '../core/timing.js';
 import type { StreamUser } from './exchange.js';
 import type { H2Settings } from './options.js';
+import type { Ping } from './pings.js';
 import type { Session } from './session.js';
 
 /** What is asked of a connection, and what it is told. */
@@ -34,10 +35,13 @@ export interface Timed {
   /** The peer has stopped reading, or to answer. */
   gone(limit: 'sendTimeout' | 'ping'): void;
   silent(user: StreamUser): void;
-  sendPing(): void;
+  sendPing(): Ping;
 }
 
-/** A stall is noticed after at most this much more than its limit. */
+/**
+ * What is waited for counts from the look that first finds it so: never for less than its limit, and for two of the times
+ * between looks more at most. Before that the loop may have stood still.
+ */
 const LOOKS_PER_TIMEOUT = 4;
 
 /** Streams whose time runs out in one turn: a client can have it happen to all at once, and each is some work. */
@@ -49,9 +53,9 @@ class Traffic {
   received = -1;
   sentAt = 0;
   receivedAt = 0;
-  /** Until when nobody waited for more of the request, and until when the answer was not held up. */
-  awaitedAt = 0;
-  blockedAt = 0;
+  /** Since when more of the request has been waited for, and since when the answer has been held up; `Infinity`: it isn't. */
+  awaitedAt = Infinity;
+  blockedAt = Infinity;
   /** The application has been told of this silence. */
   told = false;
 }
@@ -61,7 +65,7 @@ const NOBODY: ReadonlyMap<StreamUser, Traffic> = new Map();
 export class Deadlines {
   readonly #connection: Timed;
   readonly #settings: H2Settings;
-  readonly #alarm = new Alarm((late) => this.#look(late));
+  readonly #alarm = new Alarm(() => this.#look());
   readonly #openedAt = now();
   /** Streams that were open at the last look. */
   #traffic: ReadonlyMap<StreamUser, Traffic> = NOBODY;
@@ -82,7 +86,9 @@ export class Deadlines {
   #waited = false;
   /** When the peer was last seen to be there. */
   #heardAt = 0;
-  #pingedAt = 0;
+  /** The PING that asks whether it still is, and when it was first seen to be on its way unanswered. */
+  #pinged: Ping | undefined;
+  #unansweredAt = Infinity;
   /** When nothing was read at the last look that found it so. */
   #deafAt = 0;
 
@@ -140,12 +146,10 @@ export class Deadlines {
     return shortest / LOOKS_PER_TIMEOUT;
   }
 
-  #look(late: number): void {
+  #look(): void {
     const connection = this.#connection;
     if (connection.over) return;
     const at = now();
-    // The loop stood still: what the last look saw says nothing of the time since.
-    if (late > this.#period()) this.#forgetPatience(at);
     if (!connection.session.prefaceComplete && at >= this.#openedAt + this.#settings.prefaceTimeout) {
       connection.prefaceTimedOut();
       return;
@@ -179,42 +183,29 @@ export class Deadlines {
     return idleUntil > at ? idleUntil : at + this.#period();
   }
 
-  /** Whoever is waited for has all of their time from now on. */
-  #forgetPatience(at: number): void {
-    this.#progressAt = at;
-    if (this.#pingedAt > 0) this.#pingedAt = at;
-    for (const seen of this.#traffic.values()) {
-      seen.awaitedAt = at;
-      seen.blockedAt = at;
-    }
-  }
-
   /** Unless the socket gets rid of bytes, and the peer answers if it is asked. */
   #goneBy(at: number): 'sendTimeout' | 'ping' | undefined {
     const connection = this.#connection;
     const { sendTimeout, ping } = this.#settings;
     const { progress, waiting, bytesRead } = connection;
     // A kernel that was full and takes more has been told that the peer has read.
-    const peerHasRead = this.#waited && progress > this.#progress;
-    if (progress !== this.#progress || waiting === 0) {
-      this.#progress = progress;
-      this.#progressAt = at;
-    }
+    const peerHasRead = this.#waited && progress !== this.#progress;
+    if (peerHasRead || !this.#waited || waiting === 0) this.#progressAt = at;
+    this.#progress = progress;
     if (sendTimeout > 0 && at >= this.#progressAt + sendTimeout) return 'sendTimeout';
     if (bytesRead !== this.#bytesRead || peerHasRead) {
       this.#bytesRead = bytesRead;
       this.#heardAt = at;
-      this.#pingedAt = 0;
+      this.#pinged = undefined;
+      this.#unansweredAt = Infinity;
     }
     this.#waited = waiting > 0;
     if (ping === undefined) return undefined;
-    if (this.#pingedAt > 0) {
-      return at >= Math.max(this.#pingedAt, this.#deafAt) + ping.timeout ? 'ping' : undefined;
+    if (this.#pinged !== undefined) {
+      if (this.#pinged.sentAt !== undefined) this.#unansweredAt = Math.min(this.#unansweredAt, at);
+      return at >= Math.max(this.#unansweredAt, this.#deafAt) + ping.timeout ? 'ping' : undefined;
     }
-    if (at >= this.#heardAt + ping.interval) {
-      this.#pingedAt = at;
-      connection.sendPing();
-    }
+    if (at >= this.#heardAt + ping.interval) this.#pinged = connection.sendPing();
     return undefined;
   }
 
@@ -274,8 +265,8 @@ export class Deadlines {
       !user.holdsHead &&
       stream.sending !== 'body' &&
       stream.sending !== 'ending';
-    if (!awaited) seen.awaitedAt = at;
-    else if (bodyTimeout > 0 && at >= Math.max(seen.receivedAt, seen.awaitedAt) + bodyTimeout) {
+    seen.awaitedAt = awaited ? Math.min(seen.awaitedAt, at) : Infinity;
+    if (bodyTimeout > 0 && at >= Math.max(seen.receivedAt, seen.awaitedAt) + bodyTimeout) {
       this.#connection.bodyTimedOut(user);
       return true;
     }
@@ -284,12 +275,12 @@ export class Deadlines {
     // has yet to come, nor one for which a window may have come that isn't read yet.
     const isClosed = stream.sendWindow <= 0;
     const blocked = this.#connection.reads && stream.queuedBytes > 0 && (isClosed || !session.wantsPump);
-    const since = Math.max(seen.sentAt, seen.blockedAt, isClosed ? 0 : this.#dataSentAt);
-    if (blocked && sendTimeout > 0 && at >= since + sendTimeout) {
+    seen.blockedAt = blocked ? Math.min(seen.blockedAt, at) : Infinity;
+    if (blocked && !isClosed) seen.blockedAt = Math.max(seen.blockedAt, this.#dataSentAt);
+    if (sendTimeout > 0 && at >= Math.max(seen.sentAt, seen.blockedAt) + sendTimeout) {
       this.#connection.sendTimedOut(user);
       return true;
     }
-    if (!blocked) seen.blockedAt = at;
 
     if (user.timeout <= 0 || seen.told || at < Math.max(seen.sentAt, seen.receivedAt) + user.timeout) return false;
     seen.told = true;

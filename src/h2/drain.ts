@@ -253,7 +253,7 @@ export class H2Drain {
     return new Promise((resolve) => {
       // Whose ACK comes has read everything; its own close_notify and FIN are right behind, and a closed socket would
       // answer them with RST.
-      const readAll = new Alarm(() => resolve());
+      const readAll = new Alarm(resolve);
       if (!this.#over) {
         const ping = this.#pings.send(() => readAll.set(now() + Math.max(GRACE, (ping.rtt ?? 0) * GRACE_PER_RTT)));
       }

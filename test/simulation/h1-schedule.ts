@@ -18,7 +18,7 @@ import { Application } from './application.js';
 import { Drains } from './drains.js';
 import { drawSchedule } from './draw.js';
 import { type ClientRequest, H1SimClient } from './h1-client.js';
-import { CROWD, hasCut, limitViolations, roundTripOf } from './innocence.js';
+import { CROWD, hasCut, limitViolations, roundTripOf, STALLS } from './innocence.js';
 import { Loop } from './loop.js';
 import { type ConnectionPlan, LAST_DRAIN_AT, type SchedulePlan } from './plan.js';
 import type { Feature, Result } from './result.js';
@@ -301,7 +301,7 @@ function check(
     for (const violation of one.lossViolations(loop, burnt)) violations.push(`[${index}] ${violation}`);
     if (one.client.peakOpen >= CROWD) features.add('a crowd of requests');
     if (one.client.requests.some(({ plan, answered }) => plan.tunnel && answered)) features.add('a tunnel');
-    if (Object.values(one.limitCounts).some((count) => count > 0)) features.add('a limit fired');
+    for (const limit of STALLS) if (one.limitCounts[limit] > 0) features.add(`${limit} fired`);
     const { report } = one.drains;
     if (report === undefined) continue;
     features.add(report.outcome);

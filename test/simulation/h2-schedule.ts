@@ -18,7 +18,7 @@ import { Drains } from './drains.js';
 import { drawSchedule } from './draw.js';
 import { H2SimClient } from './h2-client.js';
 import type { ClientStream } from './h2-stream.js';
-import { CROWD, hasCut, limitViolations, roundTripOf } from './innocence.js';
+import { CROWD, hasCut, limitViolations, roundTripOf, STALLS } from './innocence.js';
 import { Loop } from './loop.js';
 import { type ConnectionPlan, LAST_DRAIN_AT, type SchedulePlan } from './plan.js';
 import type { Feature, Result } from './result.js';
@@ -258,7 +258,7 @@ function check(
     if (one.uploading) features.add('uploads open');
     if (one.client.peakOpen >= CROWD) features.add('a crowd of requests');
     if ([...one.client.streams.values()].some(({ plan, ended }) => plan.tunnel && ended)) features.add('a tunnel');
-    if (Object.values(one.limitCounts).some((count) => count > 0)) features.add('a limit fired');
+    for (const limit of STALLS) if (one.limitCounts[limit] > 0) features.add(`${limit} fired`);
   }
   if (application.duringDrain > 0) features.add('streams between the GOAWAYs');
   if (loop.stalledFor > 0) features.add('a stalled loop');

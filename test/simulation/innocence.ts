@@ -21,6 +21,9 @@ export interface Suspect {
 /** So many requests at once aren't read, or parsed, in one turn of the event loop. */
 export const CROWD = 64;
 
+/** The limits on clients that stop: each has to fire now and then. */
+export const STALLS = ['sendTimeout', 'bodyTimeout', 'ping'] as const;
+
 /** ms beyond what a network takes, for a client to be fast. */
 const MARGIN = 30;
 

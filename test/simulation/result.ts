@@ -15,7 +15,9 @@ export type Feature =
   | 'streams blocked on flow control'
   | 'uploads open'
   | 'a crowd of requests'
-  | 'a limit fired'
+  | 'sendTimeout fired'
+  | 'bodyTimeout fired'
+  | 'ping fired'
   | 'a tunnel'
   | 'a stalled loop';
 
