@@ -70,13 +70,6 @@ const MUTANTS = [
     H2_TESTS,
   ],
   [
-    'h2: what was never taken has waited since the process began',
-    'src/h2/deadlines.ts',
-    '#progressAt = this.#openedAt;',
-    '#progressAt = 0;',
-    tests('test/server/protocols.test.ts'),
-  ],
-  [
     'h2: whoever sends without end is never told the final GOAWAY',
     H2_DRAIN,
     'return this.#heldUpFor < most ?',

@@ -32,7 +32,7 @@ export interface Timed {
   bodyTimedOut(user: StreamUser): void;
   /** The peer has stopped giving a stream window for its answer. */
   sendTimedOut(user: StreamUser): void;
-  /** The peer has stopped reading, or to answer. */
+  /** The peer reads no more, or answers no PING. */
   gone(limit: 'sendTimeout' | 'ping'): void;
   silent(user: StreamUser): void;
   sendPing(): Ping;
@@ -80,7 +80,7 @@ export class Deadlines {
   /** The highest stream when it began: every read may end in the middle of another head. */
   #headBehind = 0;
   #progress = 0;
-  #progressAt = this.#openedAt;
+  #progressAt = 0;
   #bytesRead = -1;
   /** Bytes waited in the socket at the last look. */
   #waited = false;
@@ -102,8 +102,7 @@ export class Deadlines {
   busy(): void {
     if (!this.#resting) return;
     this.#resting = false;
-    this.#progressAt = now();
-    this.#alarm.atMost(this.#progressAt + this.#period());
+    this.#alarm.atMost(now() + this.#period());
   }
 
   /** A field block is or isn't under way after what was received. */
