@@ -260,11 +260,11 @@ describe('the times of an HTTP/2 connection', () => {
       { h2: { bodyTimeout: 400 } },
     );
     const id = client.request({ method: 'POST', open: true });
-    for (let i = 0; i < 6; i++) client.data(id, Buffer.alloc(10_000));
+    for (let i = 0; i < 6; i++) client.data(id, Buffer.alloc(16_000));
     await new Promise((resolve) => setTimeout(resolve, 1_200));
     client.data(id, 'y', true);
     const answer = await client.response(id);
-    expect([answer.reset, answer.text]).to.deep.equal([undefined, '60001']);
+    expect([answer.reset, answer.text]).to.deep.equal([undefined, '96001']);
   });
 
   it('are never shorter than they are said to be, whenever the waiting begins', async () => {
