@@ -70,6 +70,20 @@ const MUTANTS = [
     H2_TESTS,
   ],
   [
+    'h2: what was never taken has waited since the process began',
+    'src/h2/deadlines.ts',
+    'peerHasRead || !this.#waited || waiting === 0',
+    'peerHasRead || waiting === 0',
+    tests('test/server/protocols.test.ts'),
+  ],
+  [
+    'h2: a peer that answers no PING is sent more and more of them',
+    'src/h2/deadlines.ts',
+    'this.#pinged === undefined || this.#pinged.ackedAt !== undefined',
+    'this.#pinged === undefined || this.#unansweredAt === Infinity',
+    someTests('test/h2-connection/deadlines.test.ts', 'no second time'),
+  ],
+  [
     'h2: whoever sends without end is never told the final GOAWAY',
     H2_DRAIN,
     'return this.#heldUpFor < most ?',

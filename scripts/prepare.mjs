@@ -1,6 +1,7 @@
 /**
  * Brings a clone into a state in which everything runs: installs what package-lock.json asks for, builds dist/ from
- * src/. Does nothing, quickly, when nothing is missing or stale. Plain Node, no dependencies: it runs before they exist.
+ * src/, for one process at a time. Does nothing, quickly, when nothing is missing or stale. Plain Node, no dependencies: it
+ * runs before they exist.
  *
  * Alone: `node scripts/prepare.mjs [--build]`, where --build builds in any case.
  */

@@ -21,7 +21,7 @@ export interface Timed {
   readonly bytesRead: number;
   /** False: nothing is read at the moment, so the peer can't be blamed for what doesn't come. */
   readonly reads: boolean;
-  /** Bytes that wait in the socket, and a number that grows as the kernel takes them. */
+  /** Bytes that wait in the socket, and a number that grows as the kernel takes them; NaN for a duplex, which nobody knows of. */
   readonly waiting: number;
   readonly progress: number;
   users(): Iterable<StreamUser>;
@@ -86,7 +86,7 @@ export class Deadlines {
   #waited = false;
   /** When the peer was last seen to be there. */
   #heardAt = 0;
-  /** The PING that asks whether it still is, and when it was first seen to be on its way unanswered. */
+  /** The last PING that asked whether it still is, and when it was first seen to be on its way unanswered, in this silence. */
   #pinged: Ping | undefined;
   #unansweredAt = Infinity;
   /** When nothing was read at the last look that found it so. */
@@ -195,17 +195,14 @@ export class Deadlines {
     if (bytesRead !== this.#bytesRead || peerHasRead) {
       this.#bytesRead = bytesRead;
       this.#heardAt = at;
-      this.#pinged = undefined;
       this.#unansweredAt = Infinity;
     }
     this.#waited = waiting > 0;
-    if (ping === undefined) return undefined;
-    if (this.#pinged !== undefined) {
-      if (this.#pinged.sentAt !== undefined) this.#unansweredAt = Math.min(this.#unansweredAt, at);
-      return at >= Math.max(this.#unansweredAt, this.#deafAt) + ping.timeout ? 'ping' : undefined;
-    }
-    if (at >= this.#heardAt + ping.interval) this.#pinged = connection.sendPing();
-    return undefined;
+    if (ping === undefined || at < this.#heardAt + ping.interval) return undefined;
+    // One at a time: what doesn't answer PINGs isn't sent more and more of them.
+    if (this.#pinged === undefined || this.#pinged.ackedAt !== undefined) this.#pinged = connection.sendPing();
+    else if (this.#pinged.sentAt !== undefined) this.#unansweredAt = Math.min(this.#unansweredAt, at);
+    return at >= Math.max(this.#unansweredAt, this.#deafAt) + ping.timeout ? 'ping' : undefined;
   }
 
   /** @returns whether more of them may have run out of time than one turn sees to */

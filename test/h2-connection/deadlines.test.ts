@@ -365,6 +365,22 @@ describe('the times of an HTTP/2 connection', () => {
     expect(performance.now() - from).to.be.above(900);
   });
 
+  it('ask a peer that speaks, but answers no PING, no second time', async () => {
+    const [host, client] = await pair(
+      (_req, res) => res.end(),
+      { h2: { ping: { interval: 60, timeout: 2_000 } } },
+      { pingAck: 'manual' },
+    );
+    await client.fetch();
+    await client.expect('PING');
+    for (let i = 0; i < 4; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      await client.fetch();
+    }
+    expect(client.frames.filter(({ type }) => type === FrameType.PING)).to.have.length(1);
+    expect(host.connection.state).to.equal('open');
+  });
+
   it('keep a peer that answers PINGs', async () => {
     const [host, client] = await pair((_req, res) => res.end(), { h2: { ping: { interval: 300, timeout: 600 } } });
     await client.fetch();

@@ -40,6 +40,8 @@ export class H1SimClient implements ClientEvents {
   wasReset = false;
   /** It closed its side before the server did. */
   closedBeforeFin = false;
+  /** The most requests that were unanswered at once. */
+  peakOpen = 0;
   readonly #loop: Loop;
   readonly #random: Random;
   readonly #trace: (line: string) => void;
@@ -98,11 +100,6 @@ export class H1SimClient implements ClientEvents {
         else this.tcp.finish();
       });
     }
-  }
-
-  /** The most requests that were open at once. */
-  get peakOpen(): number {
-    return this.takesTurns ? 1 : this.requests.length;
   }
 
   /** It doesn't send another request for as long as one is unanswered. */
@@ -168,6 +165,7 @@ export class H1SimClient implements ClientEvents {
     const bodyEnd = hasBody ? Infinity : headEnd;
     const request = { plan, headEnd, bodyEnd, status: undefined, answered: false, close: false };
     this.requests.push(request);
+    this.peakOpen = Math.max(this.peakOpen, this.requests.length - this.#answered);
     return request;
   }
 
