@@ -213,10 +213,12 @@ describe('large answers', () => {
     const turns = new Turns();
     try {
       let written = 0;
+      let looks = 0;
       await eventually(() => {
-        const before = written;
+        looks = written === turns.all ? looks + 1 : 0;
         written = turns.all;
-        return written > 1_000_000 && written === before;
+        // On a machine that is busy the next slice may be late.
+        return written > 1_000_000 && looks > 20;
       }, 'a client that takes no more');
     } finally {
       turns.stop();
