@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Connection, createServer, gracefulShutdown } from '../../src/index.js';
 import { FrameLog, type Judgement } from '../../test/interop/frame-log.js';
-import { output } from '../../test/interop/programs.js';
+import { goBuild, output } from '../../test/interop/programs.js';
 import { ReferenceServer } from '../../test/interop/reference-server.js';
 import { certificate } from '../../test/wire/certificate.js';
 import { Relay } from '../../test/wire/relay.js';
@@ -45,14 +45,7 @@ export const REAL_CLIENTS: readonly RealClient[] = [
     name: 'go',
     prepare: async (folder) => {
       const program = join(folder, 'loop');
-      const env = {
-        GOFLAGS: '-mod=mod',
-        GOPROXY: 'off',
-        GO111MODULE: 'auto',
-        CGO_ENABLED: '0',
-        GOCACHE: join(folder, 'cache'),
-      };
-      await output('go', ['build', '-o', program, join(CLIENTS, 'loop.go')], { env, timeoutMs: 120_000 });
+      await goBuild(join(CLIENTS, 'loop.go'), program);
       return [program];
     },
   },

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { needs } from '../cli/programs.js';
-import { needsToSucceed, output } from './programs.js';
+import { goBuild, needsToSucceed, output } from './programs.js';
 import { MANY, type Serving, serve } from './serving.js';
 import { expectVisit, type Visit, visitArguments } from './visit.js';
 
@@ -42,16 +42,7 @@ describe('the HTTP clients of other languages', function () {
     before(async function () {
       needs(this, 'go', ['version']);
       folder = await mkdtemp(join(tmpdir(), 'lastcall-go-'));
-      await output('go', ['build', '-o', join(folder, 'client'), join(CLIENTS, 'client.go')], {
-        env: {
-          GOFLAGS: '-mod=mod',
-          GOPROXY: 'off',
-          GO111MODULE: 'auto',
-          CGO_ENABLED: '0',
-          GOCACHE: join(folder, 'cache'),
-        },
-        timeoutMs: TIMEOUT_MS,
-      });
+      await goBuild(join(CLIENTS, 'client.go'), join(folder, 'client'));
     });
 
     after(async () => {

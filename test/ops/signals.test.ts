@@ -1,7 +1,7 @@
 /** Real processes that are sent real signals: what their clients get, and how they end. */
 import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
+import { compile } from '../../bench/lib/compile.js';
 import { createServer, onSignals, type ShutdownOptions } from '../../src/index.js';
 import { defaultSignals } from '../../src/ops/signals.js';
 import { endAll, type Running, start } from '../cli/process.js';
@@ -9,10 +9,12 @@ import { thrown } from '../server/support.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
 
-const SERVER = fileURLToPath(new URL('./signals/server.ts', import.meta.url));
-const ADOPTED = fileURLToPath(new URL('./signals/adopted.ts', import.meta.url));
-const CLUSTER = fileURLToPath(new URL('./signals/cluster.ts', import.meta.url));
-const TSX = ['--import', 'tsx'];
+// As programs start in production, and in a quarter of the time.
+const [SERVER = '', ADOPTED = '', CLUSTER = ''] = compile(
+  'test/ops/signals/server.ts',
+  'test/ops/signals/adopted.ts',
+  'test/ops/signals/cluster.ts',
+);
 
 interface Serving {
   readonly process: Running;
@@ -21,7 +23,7 @@ interface Serving {
 }
 
 function run(env: NodeJS.ProcessEnv): Running {
-  return start(process.execPath, [...TSX, SERVER], env);
+  return start(process.execPath, [SERVER], env);
 }
 
 async function serving(options: string, env: NodeJS.ProcessEnv = {}): Promise<Serving> {
@@ -131,7 +133,7 @@ describe('onSignals', function () {
   }
 
   it('connections that nobody knows are still there when the time is over: exit code 1', async () => {
-    const child = start(process.execPath, [...TSX, ADOPTED]);
+    const child = start(process.execPath, [ADOPTED]);
     const [, port] = await child.says(/serving (\d+) \n/);
     const client = await connect(Number(port));
     client.request({ headers: { Connection: 'Upgrade', Upgrade: 'websocket' } });
@@ -362,7 +364,7 @@ describe('onSignals', function () {
     const unshare = ['unshare', '--pid', '--fork', '--kill-child'];
     if (spawnSync(unshare[0] ?? '', [...unshare.slice(1), 'true']).status !== 0) this.skip();
     // unshare ignores SIGTERM while it waits; its child, PID 1 there, gets the signal by its own number here.
-    const child = start(unshare[0] ?? '', [...unshare.slice(1), process.execPath, ...TSX, SERVER], {
+    const child = start(unshare[0] ?? '', [...unshare.slice(1), process.execPath, SERVER], {
       OPTIONS: `(say('pid ' + process.pid), { signals: { SIGTERM: { delay: 0 } } })`,
     });
     const [, port] = await child.says(/pid 1\n(?:.*\n)*serving (\d+) /);
@@ -375,7 +377,7 @@ describe('onSignals', function () {
 
   describe('in a node:cluster worker', () => {
     const cluster = async (env: NodeJS.ProcessEnv = {}): Promise<Serving & { readonly worker: number }> => {
-      const child = start(process.execPath, [...TSX, CLUSTER], env);
+      const child = start(process.execPath, [CLUSTER], env);
       const [, port, worker] = await child.says(/serving (\d+) (\d+) \n/);
       return { process: child, port: Number(port), second: 0, worker: Number(worker) };
     };
