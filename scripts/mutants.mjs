@@ -62,6 +62,27 @@ const MUTANTS = [
     [...H2, ...H2_TESTS],
   ],
   [
+    'h2: settles in the middle of a request head',
+    H2_DRAIN,
+    ' && !session.midRequest',
+    '',
+    someTests('test/h2-connection/drain.test.ts', 'waits for the rest'),
+  ],
+  [
+    'h2: a request of which a part of the header of a frame has come is not seen to come',
+    'src/h2/receive.ts',
+    'return this.midBlock || (this.#at === At.FrameHeader && this.#carried > 0);',
+    'return this.midBlock;',
+    someTests('test/h2-connection/drain.test.ts', 'header of a frame'),
+  ],
+  [
+    'h2: nobody looks again once the rest of a request has come',
+    'src/h2/connection.ts',
+    ' || (midRequest && !session.midRequest)',
+    '',
+    someTests('test/h2-connection/drain.test.ts', 'waits for the rest'),
+  ],
+  [
     'h2: settles with bytes that are received and not read',
     H2_DRAIN,
     'if (this.#unread() && !this.#over) this.#holdUp(now());',

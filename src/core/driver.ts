@@ -6,7 +6,7 @@ import type { Protocol } from './connection.js';
 
 /** What a drain was asked for, as far as the wire is concerned. Joining a drain may shorten it while it runs. */
 export interface DrainTerms {
-  /** h2: the longest wait for the PING's answer, in ms from when it was written out. */
+  /** h2: the longest wait for the PING's answer and the rest of a head, in ms from when the PING was written out. */
   readonly settle: number;
   /** h1: how long an idle connection may still bring one request, in ms; `undefined`: until `hold` runs out. */
   readonly idleWait: number | undefined;

@@ -12,7 +12,10 @@ import { Alarm, now } from './timing.js';
 export interface DrainOptions {
   /** ms from the announcement until what is left is cut (default 30,000; `Infinity`: never). */
   timeout?: number;
-  /** h2: longest wait in ms for the PING's answer, counted from when the PING was written out (default 5,000). */
+  /**
+   * h2: longest wait in ms for the PING's answer, and for the rest of a request whose head has begun to come, counted from
+   * when the PING was written out (default 5,000).
+   */
   settle?: number;
   /**
    * h1: how long in ms an idle connection may still bring one request (default: until `keepAlive.hold` runs out, at

@@ -111,7 +111,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
       this.#reading.pause();
       return 0;
     }
-    const { prefaceComplete } = session;
+    const { prefaceComplete, midRequest } = session;
     let read: number;
     try {
       read = session.receive(bytes, end, this.#reading);
@@ -122,7 +122,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
     }
     if (session.output.size > 0 || session.wantsPump) wire.schedule();
     this.#deadlines.midBlock(session.midBlock);
-    if (!prefaceComplete && session.prefaceComplete) this.#drain.progressed();
+    if ((!prefaceComplete && session.prefaceComplete) || (midRequest && !session.midRequest)) this.#drain.progressed();
     this.#drain.heard();
     return this.#state === 'open' ? read : end;
   }

@@ -220,7 +220,7 @@ export class H2Drain {
 
   /** When nothing that was sent before the peer heard us can be on its way any more, as far as is known now. */
   #settledAt(): number {
-    const { connection } = this.#on;
+    const { connection, session } = this.#on;
     const terms = this.#terms;
     const last = this.#sent.at(-1);
     if (this.#over) return 0;
@@ -232,7 +232,8 @@ export class H2Drain {
       const grace = connection.active > 0 ? rtt : rtt * GRACE_PER_RTT;
       settledAt = Math.min(settledAt, ackedAt + Math.max(GRACE, grace));
     }
-    if (settledAt < Number.POSITIVE_INFINITY) return settledAt;
+    // Whose head has begun to come was sent in time, as over HTTP/1.1; a segment of it that was lost takes its time.
+    if (settledAt < Number.POSITIVE_INFINITY && !session.midRequest) return settledAt;
     if (!this.#prefaceComplete || last.writtenOutAt === undefined) return Number.POSITIVE_INFINITY;
     return last.writtenOutAt + terms.settle;
   }

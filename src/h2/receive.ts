@@ -112,6 +112,11 @@ export class FrameReader {
     return this.#at === At.Payload && this.#type === FrameType.HEADERS;
   }
 
+  /** A request may have begun: of a field block, or of the header of a frame, only a part has been read. */
+  get midRequest(): boolean {
+    return this.midBlock || (this.#at === At.FrameHeader && this.#carried > 0);
+  }
+
   /** Reads nothing more, not even the rest of what receive() was given. */
   stop(): void {
     this.#at = At.Stopped;

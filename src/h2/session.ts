@@ -151,6 +151,11 @@ export class Session {
   get midBlock(): boolean {
     return this.#reader.midBlock;
   }
+
+  /** A request may have begun, of which only a part has been read. */
+  get midRequest(): boolean {
+    return this.#reader.midRequest;
+  }
   /** Octets of DATA framed so far. */
   get dataBytesSent(): number {
     return this.#life.sender.dataBytesSent;

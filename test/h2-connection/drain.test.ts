@@ -1,10 +1,26 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { expect } from 'chai';
 import { gracefulShutdown } from '../../src/core/shutdown.js';
-import { ErrorCode, FrameType, MAX_STREAM_ID, readGoaway, Setting } from '../wire/h2-frames.js';
+import {
+  ErrorCode,
+  encodeFrame,
+  encodeLiterals,
+  Flag,
+  FrameType,
+  MAX_STREAM_ID,
+  readGoaway,
+  Setting,
+} from '../wire/h2-frames.js';
 import { Relay } from '../wire/relay.js';
 import { stall } from '../wire/waiting.js';
 import { closeEverything, connect, pair, serve, standstill, until } from './serve.js';
+
+const REQUEST = encodeLiterals([
+  [':method', 'GET'],
+  [':scheme', 'http'],
+  [':path', '/'],
+  [':authority', 'localhost'],
+]);
 
 /** Held until the test lets them go. */
 function held(): {
@@ -522,6 +538,41 @@ describe('draining an HTTP/2 connection', () => {
     };
     const report = await gracefulShutdown(host.connection);
     expect(report).to.include({ outcome: 'drained', served: STREAMS, refused: 0 });
+  });
+
+  for (const [part, octets] of [
+    ['the header of a frame', 3],
+    ['a field block', 14],
+  ] as const) {
+    it(`waits for the rest of a request of which a part of ${part} has come`, async () => {
+      const { responses, handler } = held();
+      const [host, client] = await pair(handler, {}, { pingAck: 'manual' });
+      await client.expectAck('SETTINGS');
+      const done = gracefulShutdown(host.connection, { linger: 50 });
+      const { payload } = await client.expect('PING');
+      client.frame(FrameType.PING, Flag.ACK, 0, payload);
+      const id = client.nextStreamId();
+      const head = encodeFrame(FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, id, REQUEST);
+      client.write(head.subarray(0, octets));
+      // Far longer than a round trip: as a segment that is lost and sent again.
+      await new Promise((resolve) => setTimeout(resolve, 400));
+      expect(client.goaways).to.have.length(1);
+      client.write(head.subarray(octets));
+      // Behind which nothing is waited for any more, whenever it is answered.
+      await until(() => client.goaways.length === 2, 'final GOAWAY', 2_000);
+      responses[0]?.end();
+      expect((await client.response(id)).status).to.equal(200);
+      expect(await done).to.include({ outcome: 'drained', served: 1, refused: 0 });
+    });
+  }
+
+  it('waits no longer than `settle` for the rest of a request', async () => {
+    const [host, client] = await pair((_req, res) => res.end('ok'));
+    await client.fetch();
+    client.write(encodeFrame(FrameType.HEADERS, Flag.END_HEADERS, client.nextStreamId(), REQUEST).subarray(0, 12));
+    const report = await gracefulShutdown(host.connection, { settle: 300, linger: 50 });
+    expect(report).to.include({ outcome: 'drained', served: 0, refused: 0 });
+    expect(report.phases.settle).to.be.within(295, 1_500);
   });
 
   it('serves what came in time behind requests whose handlers took longer than all of `settle`', async () => {

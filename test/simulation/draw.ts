@@ -39,8 +39,12 @@ export function drawSchedule(random: Random): SchedulePlan {
     maxConcurrentStreams: pick(random, 100, 100, 100, 100, 100, 3),
     initialWindowSize: pick(random, 262_144, 262_144, 65_535, 1_000),
     hold: sometimes(random, 0.06, () => random.between(40, 300), 620_000),
-    bodyTimeout: sometimes(random, 0.05, () => random.between(100, 400), 60_000),
-    sendTimeout: sometimes(random, 0.05, () => random.between(200, 900), 60_000),
+    prefaceTimeout: sometimes(random, 0.05, () => random.between(100, 400), 10_000),
+    times: {
+      headersTimeout: sometimes(random, 0.05, () => random.between(100, 400), 60_000),
+      bodyTimeout: sometimes(random, 0.05, () => random.between(100, 400), 60_000),
+      sendTimeout: sometimes(random, 0.05, () => random.between(200, 900), 60_000),
+    },
     recycle: drawRecycling(random),
     ping: random.chance(0.06) ? { interval: random.between(20, 300), timeout: random.between(50, 600) } : undefined,
   };
@@ -168,6 +172,7 @@ function drawCrowd(
       method: 'GET',
       bodySize: 0,
       tunnel: false,
+      headPause: undefined,
       expects: 0,
       closes: false,
       malformed: false,
@@ -190,6 +195,9 @@ function drawRequest(random: Random, key: number, at: number): RequestPlan {
     bodySize,
     tunnel,
     bodyPause: sometimes(random, 0.5, () => pick(random, 1, 5, 20), 0),
+    headPause: random.chance(0.03)
+      ? { part: random.next(), ms: pick(random, 1, 20, random.between(0, 400), Infinity) }
+      : undefined,
     expects: sometimes(random, hasBody ? 0.15 : 0, () => pick(random, 5, 100, Infinity), 0),
     bodyStallsAt: sometimes(random, 0.08, () => random.below(bodySize + 1), Infinity),
     trailers: !tunnel && random.chance(0.1),

@@ -126,7 +126,7 @@ export class H1SimClient implements ClientEvents {
 
   #send(plan: RequestPlan): void {
     const { tcp } = this;
-    const { method, bodySize, tunnel, key, malformed, expects, closes } = plan;
+    const { method, bodySize, tunnel, key, malformed, headPause, expects, closes } = plan;
     this.#trace(`client sends /${key}`);
     if (malformed) {
       this.broke = true;
@@ -148,7 +148,11 @@ export class H1SimClient implements ClientEvents {
     }
     if (expects > 0) head += 'Expect: 100-continue\r\n';
     this.#parser.expect(method);
-    const sent = tcp.send(Buffer.from(`${head}\r\n`));
+    const bytes = Buffer.from(`${head}\r\n`);
+    const sent =
+      headPause === undefined
+        ? tcp.send(bytes)
+        : tcp.sendHalting(bytes, Math.ceil(headPause.part * bytes.length), headPause.ms);
     if (!sent) return;
     const hasBody = bodySize > 0;
     const request = this.#note(plan, hasBody);

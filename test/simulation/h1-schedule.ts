@@ -142,7 +142,9 @@ class SimulatedConnection {
     const came = this.came.length;
     // What is no request counts as one if it came in time; what waited for its turn at a cut has not been parsed.
     const isHeldBack = counted >= CROWD && counted < came && this.#isCut;
-    if (counted !== came && !(client.broke && counted === came + 1) && !isHeldBack)
+    // A head that took too long is a request that failed, whether the rest of it comes or not.
+    const failed = client.broke ? 1 : this.limitCounts.headersTimeout;
+    if (counted !== came && counted !== came + failed && !isHeldBack)
       yield `${counted} requests were counted, ${came} came`;
     if (counts.refused + counts.cancelled > 0) yield 'HTTP/1.1 refuses nothing, and nobody can cancel';
     // The head is all of an answer to HEAD: its client has it before the handler has ended it. A tunnel is served when it
@@ -160,7 +162,7 @@ class SimulatedConnection {
       counts.malformed > 0 &&
       !client.broke &&
       !client.closedBeforeFin &&
-      this.limitCounts.bodyTimeout === 0 &&
+      this.limitCounts.headersTimeout + this.limitCounts.bodyTimeout === 0 &&
       !client.left
     )
       yield `${counts.malformed} were malformed`;
@@ -222,7 +224,7 @@ export function runH1Schedule(seed: number, trace: (line: string) => void = () =
     const application = new Application(loop, requests, (connection) =>
       all.find((one) => one.connection === connection)?.drains.call({ timeout: 2_000 }),
     );
-    const settings = h1Settings({ bodyTimeout: plan.bodyTimeout, sendTimeout: plan.sendTimeout });
+    const settings = h1Settings(plan.times);
     const server = theServer();
     const context: H1Context = {
       host: application,

@@ -159,7 +159,7 @@ export class H2SimClient implements ClientEvents, Whimsical {
 
   #send(request: RequestPlan): void {
     const { tcp } = this;
-    const { method, bodySize, tunnel, malformed, key, expects } = request;
+    const { method, bodySize, tunnel, malformed, key, headPause, expects } = request;
     const id = this.#nextId;
     this.#nextId += 2;
     const hasBody = bodySize > 0 || request.trailers;
@@ -181,7 +181,12 @@ export class H2SimClient implements ClientEvents, Whimsical {
     const flags = Flag.END_HEADERS | (hasBody ? 0 : Flag.END_STREAM);
     this.#trace(`client opens ${id} for /${key}`);
     const block = this.#writer.encode(fields);
-    if (!tcp.send(encodeFrame(FrameType.HEADERS, flags, id, block))) return;
+    const bytes = encodeFrame(FrameType.HEADERS, flags, id, block);
+    const sent =
+      headPause === undefined
+        ? tcp.send(bytes)
+        : tcp.sendHalting(bytes, Math.ceil(headPause.part * bytes.length), headPause.ms);
+    if (!sent) return;
     const stream = new ClientStream(id, request, tcp.clientSent, this.#serverInitialWindow, this.plan.initialWindow);
     this.streams.set(id, stream);
     this.#open++;

@@ -85,10 +85,15 @@ class SimulatedConnection {
     return this.client.tcp.clientRead === this.client.tcp.socket.given;
   }
 
-  /** The server got this request. What waited for its turn at the client's reset, or at a cut, is read no more. */
+  /** How much of what the client sent the server got. What waited for its turn at the client's reset, or at a cut, is read no more. */
+  get #got(): number {
+    const isCut = this.client.tcp.resetAtServer || this.drains.report?.outcome === 'forced' || hasCut(this.limitCounts);
+    return isCut ? this.#read : this.#received;
+  }
+
+  /** The server got this request. */
   got(stream: ClientStream): boolean {
-    const isCut = this.client.tcp.resetAtServer || this.drains.report?.outcome === 'forced';
-    return stream.headersEnd <= (isCut ? this.#read : this.#received);
+    return stream.headersEnd <= this.#got;
   }
 
   get final(): number {
@@ -101,7 +106,7 @@ class SimulatedConnection {
     if (stream.reset === ErrorCode.REFUSED_STREAM || stream.id > this.final) return 'refused';
     if (stream.reset === ErrorCode.PROTOCOL_ERROR) return 'malformed';
     if (stream.reset !== undefined) return 'aborted';
-    if (stream.cancelEnd <= this.#received) return 'cancelled';
+    if (stream.cancelEnd <= this.#got) return 'cancelled';
     return 'aborted';
   }
 
@@ -179,14 +184,14 @@ export function runH2Schedule(seed: number, trace: (line: string) => void = () =
       plan.connections.flatMap(({ requests }) => requests),
       (connection) => all.find((one) => one.connection === connection)?.drains.call({ timeout: 2_000 }),
     );
-    const { maxConcurrentStreams, initialWindowSize, bodyTimeout, sendTimeout, ping, hold } = plan;
+    const { maxConcurrentStreams, initialWindowSize, prefaceTimeout, times, ping, hold } = plan;
     const context = {
       host: application,
       settings: h2Settings({
         maxConcurrentStreams,
         initialWindowSize,
-        bodyTimeout,
-        sendTimeout,
+        prefaceTimeout,
+        ...times,
         ...(ping && { ping }),
       }),
       keepAlive: { advertise: 0, hold },

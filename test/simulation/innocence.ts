@@ -22,7 +22,7 @@ export interface Suspect {
 export const CROWD = 64;
 
 /** The limits on clients that stop: each has to fire now and then. */
-export const STALLS = ['sendTimeout', 'bodyTimeout', 'ping'] as const;
+export const STALLS = ['prefaceTimeout', 'headersTimeout', 'sendTimeout', 'bodyTimeout', 'ping'] as const;
 
 /** ms beyond what a network takes, for a client to be fast. */
 const MARGIN = 30;
@@ -33,12 +33,14 @@ const TINY_WINDOW = 1_000;
 /** How long it takes a client that is asked something, or has been waited for, to be heard: ms, as its plan has it. */
 export function roundTripOf(plan: ConnectionPlan): number {
   const { delay, jitter } = plan.network;
-  return 2 * (delay + jitter) + plan.readDelay + plan.readPauses.reduce((sum, { ms }) => sum + ms, 0);
+  const pauses = [...plan.readPauses, ...plan.requests.flatMap(({ headPause }) => headPause ?? [])];
+  return 2 * (delay + jitter) + plan.readDelay + pauses.reduce((sum, { ms }) => sum + ms, 0);
 }
 
 /** A limit has cut answers, or the connection. */
 export function hasCut(counts: LimitCounts): boolean {
-  return counts.sendTimeout > 0 || counts.ping > 0 || counts.floods > 0;
+  const { prefaceTimeout, headersTimeout, sendTimeout, ping, floods } = counts;
+  return prefaceTimeout + headersTimeout + sendTimeout + ping + floods > 0;
 }
 
 export function* limitViolations(counts: LimitCounts, suspect: Suspect, schedule: SchedulePlan): Iterable<string> {
@@ -61,12 +63,16 @@ function mayFire(limit: Limit, suspect: Suspect, schedule: SchedulePlan): boolea
       return left;
     case 'pipelining':
       return plan.pipelines;
+    case 'prefaceTimeout':
+      return isSlow || schedule.prefaceTimeout < heard;
+    case 'headersTimeout':
+      return isSlow || schedule.times.headersTimeout < heard;
     case 'bodyTimeout': {
       const stalls = requests.some(({ bodyStallsAt, bodySize }) => bodyStallsAt < bodySize);
-      return isSlow || stalls || schedule.bodyTimeout < heard + longest(requests, ({ bodyPause }) => bodyPause);
+      return isSlow || stalls || schedule.times.bodyTimeout < heard + longest(requests, ({ bodyPause }) => bodyPause);
     }
     case 'sendTimeout':
-      return isSlow || plan.windowsFrom > 0 || schedule.sendTimeout < heard + plan.windowDelay;
+      return isSlow || plan.windowsFrom > 0 || schedule.times.sendTimeout < heard + plan.windowDelay;
     case 'ping':
       return isSlow || (schedule.ping?.timeout ?? Infinity) < heard + plan.pingAckDelay;
     case 'floods':

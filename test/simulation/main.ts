@@ -52,8 +52,8 @@ const REQUIRED_SHARE = 0.01;
 
 /** What has to be in at least one of many: clients that stop, and the limits on them. */
 const SELDOM: Readonly<Record<'h1' | 'h2', readonly Feature[]>> = {
-  h2: ['sendTimeout fired', 'bodyTimeout fired', 'ping fired'],
-  h1: ['bodyTimeout fired'],
+  h2: ['prefaceTimeout fired', 'headersTimeout fired', 'sendTimeout fired', 'bodyTimeout fired', 'ping fired'],
+  h1: ['headersTimeout fired', 'bodyTimeout fired'],
 };
 const MANY = 10_000;
 

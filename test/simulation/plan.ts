@@ -51,6 +51,8 @@ export interface RequestPlan {
   readonly tunnel: boolean;
   /** ms between pieces of the body */
   readonly bodyPause: number;
+  /** stops in the middle of its head, behind this part of it, for so many ms (Infinity: for good), and sends nothing meanwhile */
+  readonly headPause: { readonly part: number; readonly ms: number } | undefined;
   /** asks for a 100 (Continue), and waits so many ms for it before it sends the body; 0: doesn't ask */
   readonly expects: number;
   /** of the body only so much is ever sent */
@@ -118,8 +120,9 @@ export interface SchedulePlan {
   readonly maxConcurrentStreams: number;
   readonly initialWindowSize: number;
   readonly hold: number;
-  readonly bodyTimeout: number;
-  readonly sendTimeout: number;
+  readonly prefaceTimeout: number;
+  /** of either protocol */
+  readonly times: { readonly headersTimeout: number; readonly bodyTimeout: number; readonly sendTimeout: number };
   readonly recycle: RecycleOptions;
   readonly ping: { readonly interval: number; readonly timeout: number } | undefined;
 }

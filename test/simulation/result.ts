@@ -15,6 +15,8 @@ export type Feature =
   | 'streams blocked on flow control'
   | 'uploads open'
   | 'a crowd of requests'
+  | 'prefaceTimeout fired'
+  | 'headersTimeout fired'
   | 'sendTimeout fired'
   | 'bodyTimeout fired'
   | 'ping fired'

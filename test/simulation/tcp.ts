@@ -35,6 +35,8 @@ export class Tcp {
   /** A reset has arrived at the client. */
   resetAtClient = false;
   #clientQueue: Buffer[] = [];
+  /** What the client's program sends once it goes on, if it has stopped in the middle of something. */
+  #clientKeeps: Buffer[] | undefined;
   #clientHolds: Buffer[] = [];
   #finAtClient = false;
   #clientFinishing = false;
@@ -191,8 +193,26 @@ export class Tcp {
   send(bytes: Buffer): boolean {
     if (this.#clientClosed || this.#clientFinishing || this.resetAtClient) return false;
     this.clientSent += bytes.length;
-    this.#clientQueue.push(bytes);
+    (this.#clientKeeps ?? this.#clientQueue).push(bytes);
     this.#flush();
+    return true;
+  }
+
+  /** Sends the first bytes, and the rest, like all that is sent meanwhile, `ms` later. */
+  sendHalting(bytes: Buffer, first: number, ms: number): boolean {
+    if (this.#clientKeeps !== undefined) return this.send(bytes);
+    if (!this.send(bytes.subarray(0, first))) return false;
+    this.#clientKeeps = [];
+    this.send(bytes.subarray(first));
+    if (ms !== Infinity) {
+      this.loop.after(ms, () => {
+        const kept = this.#clientKeeps ?? [];
+        this.#clientKeeps = undefined;
+        if (this.#clientReset || this.resetAtClient) return;
+        this.#clientQueue.push(...kept);
+        this.#flush();
+      });
+    }
     return true;
   }
 
@@ -207,7 +227,7 @@ export class Tcp {
       }
       queue.shift();
     }
-    if (!this.#clientFinishing || this.#clientFinished) return;
+    if (!this.#clientFinishing || this.#clientFinished || this.#clientKeeps !== undefined) return;
     this.#clientFinished = true;
     this.toServer.fin(() => {
       if (this.#serverClosed || this.resetAtServer) return;
