@@ -946,7 +946,7 @@ function simulation(proto) {
 
 /** The tests of a file whose names match. */
 function someTests(file, names) {
-  return tests(file).map(({ name, args }) => ({ name, args: [...args, '--grep', names, '--fail-zero'] }));
+  return tests(file).map(({ name, args }) => ({ name, names, args: [...args, '--grep', names, '--fail-zero'] }));
 }
 
 function tests(...files) {
@@ -1041,10 +1041,17 @@ async function tryMutant(copy, [name, file, from, to, checks]) {
   }
 }
 
-/** Without any break, every check has to pass: else it would notice anything. */
+/** Without any break, every check has to pass: else it would notice anything. Those of one file run in one go. */
 async function checkChecks(copies, mutants) {
-  const checks = new Map(mutants.flatMap(([, , , , all]) => all).map((check) => [check.args.join(' '), check]));
-  await inParallel(copies, checks.values(), async (copy, check) => {
+  const checks = new Map();
+  for (const check of mutants.flatMap(([, , , , all]) => all)) {
+    checks.set(check.name, [...(checks.get(check.name) ?? []), check]);
+  }
+  await inParallel(copies, checks, async (copy, [file, all]) => {
+    const names = [...new Set(all.map(({ names }) => names))].join('|');
+    const [check] = all.every(({ names }) => names !== undefined)
+      ? someTests(file, names)
+      : all.filter(({ names }) => names === undefined);
     const result = await run(copy, check);
     if (!result.passed) throw new Error(`${check.name} fails without any break: ${reasonOf(result)}`);
   });
@@ -1072,7 +1079,8 @@ async function inParallel(copies, items, work) {
   const left = [...items];
   await Promise.all(
     copies.map(async (copy) => {
-      for (let item = left.shift(); item !== undefined; item = left.shift()) await work(copy, item);
+      // From the end: the first in the list are short, and fill up what is left of the time.
+      for (let item = left.pop(); item !== undefined; item = left.pop()) await work(copy, item);
     }),
   );
 }
