@@ -64,8 +64,8 @@ const MUTANTS = [
   [
     'h2: settles in the middle of a request head',
     H2_DRAIN,
-    ' && !session.midRequest',
-    '',
+    'session.midRequest || settledAt',
+    'settledAt',
     someTests('test/h2-connection/drain.test.ts', 'waits for the rest'),
   ],
   [
@@ -76,9 +76,16 @@ const MUTANTS = [
     someTests('test/h2-connection/drain.test.ts', 'header of a frame'),
   ],
   [
+    'h2: settles as soon as the rest of a request has come',
+    H2_DRAIN,
+    'Math.min(this.#headCameAt + GRACE, latest)',
+    '0',
+    someTests('test/h2-connection/drain.test.ts', 'waits for the rest'),
+  ],
+  [
     'h2: nobody looks again once the rest of a request has come',
     'src/h2/connection.ts',
-    ' || (midRequest && !session.midRequest)',
+    'if (midRequest && !session.midRequest) this.#drain.headCame();',
     '',
     someTests('test/h2-connection/drain.test.ts', 'waits for the rest'),
   ],
@@ -95,6 +102,13 @@ const MUTANTS = [
     'peerHasRead || !this.#waited || waiting === 0',
     'peerHasRead || waiting === 0',
     someTests('test/server/protocols.test.ts', 'has taken nothing yet'),
+  ],
+  [
+    'h2: times run on for a peer that has left',
+    'src/h2/connection.ts',
+    'longer.\n    this.#deadlines.stop();',
+    'longer.',
+    someTests('test/h2-connection/deadlines.test.ts', 'whose end came'),
   ],
   [
     'h2: a peer that answers no PING is sent more and more of them',

@@ -122,7 +122,8 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
     }
     if (session.output.size > 0 || session.wantsPump) wire.schedule();
     this.#deadlines.midBlock(session.midBlock);
-    if ((!prefaceComplete && session.prefaceComplete) || (midRequest && !session.midRequest)) this.#drain.progressed();
+    if (!prefaceComplete && session.prefaceComplete) this.#drain.progressed();
+    if (midRequest && !session.midRequest) this.#drain.headCame();
     this.#drain.heard();
     return this.#state === 'open' ? read : end;
   }
@@ -191,6 +192,8 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
   /** The peer will send nothing more: no window for what is queued, no rest of a request. */
   peerEnded(): void {
     if (this.#state !== 'open') return;
+    // Who has left is waited for no longer.
+    this.#deadlines.stop();
     // What was read together with its FIN is answered first, as far as handlers answer at once.
     setImmediate(() => {
       if (this.#state !== 'open') return;
@@ -267,7 +270,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
   // Times
 
   get over(): boolean {
-    return this.#state !== 'open' || this.#connection.state === 'lingering';
+    return this.#state !== 'open' || this.#connection.state === 'lingering' || this.#socket.destroyed;
   }
   get idle(): boolean {
     return this.#connection.active === 0 && this.#connection.state === 'open';

@@ -41,6 +41,8 @@ export class H2Drain {
   #heldUpAt = -Infinity;
   /** and for how many ms they have held up the decision. */
   #heldUpFor = 0;
+  /** When the rest of a request was read of which a part had come, on the same clock. */
+  #headCameAt = -Infinity;
   #settled: (() => void) | undefined;
   #finished: (() => void) | undefined;
   /** When it was committed, every request had been answered and every byte written out. */
@@ -186,6 +188,13 @@ export class H2Drain {
     }
   }
 
+  /** The rest of a request has been read: what was sent behind it is on its heels. */
+  headCame(): void {
+    if (this.#settled === undefined) return;
+    this.#headCameAt = now();
+    this.#look();
+  }
+
   /** Decides in a turn of its own, after everything that the kernel held has been read. */
   #look(): void {
     if (this.#settled !== undefined) this.#alarm.atMost(this.#settledAt());
@@ -232,10 +241,12 @@ export class H2Drain {
       const grace = connection.active > 0 ? rtt : rtt * GRACE_PER_RTT;
       settledAt = Math.min(settledAt, ackedAt + Math.max(GRACE, grace));
     }
-    // Whose head has begun to come was sent in time, as over HTTP/1.1; a segment of it that was lost takes its time.
-    if (settledAt < Number.POSITIVE_INFINITY && !session.midRequest) return settledAt;
-    if (!this.#prefaceComplete || last.writtenOutAt === undefined) return Number.POSITIVE_INFINITY;
-    return last.writtenOutAt + terms.settle;
+    const { writtenOutAt } = last;
+    const latest =
+      this.#prefaceComplete && writtenOutAt !== undefined ? writtenOutAt + terms.settle : Number.POSITIVE_INFINITY;
+    // What has begun to come was sent in time, as over HTTP/1.1; where a segment was lost, all behind it is late.
+    if (session.midRequest || settledAt === Number.POSITIVE_INFINITY) return latest;
+    return Math.max(settledAt, Math.min(this.#headCameAt + GRACE, latest));
   }
 
   /**

@@ -347,6 +347,26 @@ describe('the times of an HTTP/2 connection', () => {
     expect(limits).to.deep.equal({ ...noLimits(), ping: 1 });
   });
 
+  it('are not held against a peer whose end came while the loop stood still', async () => {
+    const [host, client] = await pair(
+      (_req, res) => res.end(),
+      { h2: { ping: { interval: 200, timeout: 400 } } },
+      { pingAck: 'manual' },
+    );
+    await client.fetch();
+    await client.expect('PING');
+    const limits = noLimits();
+    host.connection.limitCounts = limits;
+    // Its time begins.
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    // Closes at once: the kernel has the FIN, and the server reads it once timers have run.
+    await new Promise((resolve) => setImmediate(resolve));
+    client.destroy();
+    stall(800);
+    await host.connection.closed;
+    expect(limits).to.deep.equal(noLimits());
+  });
+
   it('keep a peer to which so much is on its way that it can’t answer a PING in time', async () => {
     const SIZE = 40_000_000;
     const PER_MS = 13_000;

@@ -557,9 +557,12 @@ describe('draining an HTTP/2 connection', () => {
       // Far longer than a round trip: as a segment that is lost and sent again.
       await new Promise((resolve) => setTimeout(resolve, 400));
       expect(client.goaways).to.have.length(1);
+      const restAt = performance.now();
       client.write(head.subarray(octets));
-      // Behind which nothing is waited for any more, whenever it is answered.
+      // What was sent behind it is late, too; but nothing else is waited for, whenever it is answered.
       await until(() => client.goaways.length === 2, 'final GOAWAY', 2_000);
+      const final = client.frames.findLast(({ type }) => type === FrameType.GOAWAY);
+      expect((final?.at ?? 0) - restAt).to.be.at.least(9);
       responses[0]?.end();
       expect((await client.response(id)).status).to.equal(200);
       expect(await done).to.include({ outcome: 'drained', served: 1, refused: 0 });
