@@ -111,7 +111,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
       this.#reading.pause();
       return 0;
     }
-    const { prefaceComplete, midRequest } = session;
+    const { prefaceComplete, midRequest, highestStreamId } = session;
     let read: number;
     try {
       read = session.receive(bytes, end, this.#reading);
@@ -123,7 +123,7 @@ export class H2Connection implements Driver, RequestsEvents, BytesReader, ResetW
     if (session.output.size > 0 || session.wantsPump) wire.schedule();
     this.#deadlines.midBlock(session.midBlock);
     if (!prefaceComplete && session.prefaceComplete) this.#drain.progressed();
-    if (midRequest && !session.midRequest) this.#drain.headCame();
+    if (midRequest && !session.midRequest) this.#drain.restCame(session.highestStreamId > highestStreamId);
     this.#drain.heard();
     return this.#state === 'open' ? read : end;
   }

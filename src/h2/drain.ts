@@ -188,10 +188,10 @@ export class H2Drain {
     }
   }
 
-  /** The rest of a request has been read: what was sent behind it is on its heels. */
-  headCame(): void {
+  /** What may have been a request has been read on. Behind one, what was sent after it is on its heels. */
+  restCame(isRequest: boolean): void {
     if (this.#settled === undefined) return;
-    this.#headCameAt = now();
+    if (isRequest) this.#headCameAt = now();
     this.#look();
   }
 
@@ -245,8 +245,9 @@ export class H2Drain {
     const latest =
       this.#prefaceComplete && writtenOutAt !== undefined ? writtenOutAt + terms.settle : Number.POSITIVE_INFINITY;
     // What has begun to come was sent in time, as over HTTP/1.1; where a segment was lost, all behind it is late.
-    if (session.midRequest || settledAt === Number.POSITIVE_INFINITY) return latest;
-    return Math.max(settledAt, Math.min(this.#headCameAt + GRACE, latest));
+    if (settledAt === Number.POSITIVE_INFINITY) return latest;
+    // Never earlier than without it: the loop may have stood still for all of `settle`.
+    return Math.max(settledAt, session.midRequest ? latest : Math.min(this.#headCameAt + GRACE, latest));
   }
 
   /**

@@ -569,6 +569,23 @@ describe('draining an HTTP/2 connection', () => {
     });
   }
 
+  it('holds the rest of a request against nobody where the loop stood still for all of `settle`', async () => {
+    const [host, client] = await pair((_req, res) => res.end('ok'), {}, { pingAck: 'manual' });
+    await client.fetch();
+    const done = gracefulShutdown(host.connection, { settle: 300, linger: 50 });
+    const { payload } = await client.expect('PING');
+    client.frame(FrameType.PING, Flag.ACK, 0, payload);
+    const id = client.nextStreamId();
+    const head = encodeFrame(FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, id, REQUEST);
+    client.write(head.subarray(0, 14));
+    await new Promise((resolve) => setImmediate(resolve));
+    stall(400);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    client.write(head.subarray(14));
+    expect((await client.response(id)).status).to.equal(200);
+    expect(await done).to.include({ outcome: 'drained', served: 1, refused: 0 });
+  });
+
   it('waits no longer than `settle` for the rest of a request', async () => {
     const [host, client] = await pair((_req, res) => res.end('ok'));
     await client.fetch();

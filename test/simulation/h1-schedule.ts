@@ -190,7 +190,9 @@ class SimulatedConnection {
     }
     const last = this.client.requests.at(-1);
     const told = last !== undefined && (this.#busyAtDrain || this.#readAt(last) > drains.beganAt);
-    if (told && last.answered && !last.close && !last.plan.tunnel)
+    // What came behind a body that is not read yet isn't known when its answer begins.
+    const isEarly = plan.pipelines && last?.plan.bodySize !== 0 && last?.plan.answer.when === 'at once';
+    if (told && last.answered && !last.close && !last.plan.tunnel && !isEarly)
       yield `/${last.plan.key} was answered during the drain without close`;
     if (unserved === 0) return;
     if (client.closeSeen && client.takesTurns && plan.afterGoaway === 'stops') {

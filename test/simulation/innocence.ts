@@ -69,7 +69,9 @@ function mayFire(limit: Limit, suspect: Suspect, schedule: SchedulePlan): boolea
       return isSlow || schedule.times.headersTimeout < heard;
     case 'bodyTimeout': {
       const stalls = requests.some(({ bodyStallsAt, bodySize }) => bodyStallsAt < bodySize);
-      return isSlow || stalls || schedule.times.bodyTimeout < heard + longest(requests, ({ bodyPause }) => bodyPause);
+      // A WINDOW_UPDATE may wait for its turn, in a crowd, and the loop stand still before that.
+      const late = longest(requests, ({ bodyPause }) => bodyPause) + longest(schedule.stalls, ({ ms }) => ms);
+      return isSlow || stalls || schedule.times.bodyTimeout < heard + late;
     }
     case 'sendTimeout':
       return isSlow || plan.windowsFrom > 0 || schedule.times.sendTimeout < heard + plan.windowDelay;

@@ -130,7 +130,7 @@ export class SimSocket extends Duplex implements Pollable {
   poll(): void {
     const tcp = this.#tcp;
     for (let reads = 0; this.#reading && !this.destroyed && reads < READS_PER_POLL; reads++) {
-      const bytes = tcp.serverReads();
+      const bytes = tcp.serverReads(reads + 1 === READS_PER_POLL);
       if (bytes === undefined) break;
       this.bytesRead += bytes.length;
       tcp.loop.call(() => {

@@ -81,12 +81,16 @@ export class Tcp {
     return this.#serverHolds.length > 0;
   }
 
-  /** One read: what came is sometimes read in one piece, sometimes as it came. */
-  serverReads(): Buffer | undefined {
+  /**
+   * One read: what came is sometimes read in one piece, sometimes as it came.
+   *
+   * @param whole all of it, as a kernel gives it
+   */
+  serverReads(whole: boolean): Buffer | undefined {
     const holds = this.#serverHolds;
     let bytes = holds.shift();
     if (bytes === undefined) return undefined;
-    if (holds.length > 0 && this.#random.chance(0.7)) {
+    if (holds.length > 0 && (whole || this.#random.chance(0.7))) {
       bytes = Buffer.concat([bytes, ...holds]);
       holds.length = 0;
     }
