@@ -53,7 +53,7 @@ const MUTANTS = [
     'return 0;',
     H2_TESTS,
   ],
-  ['h2: settle never runs out', H2_DRAIN, '+ terms.settle;', '+ Number.MAX_SAFE_INTEGER;', H2],
+  ['h2: settle never runs out', H2_DRAIN, '+ terms.settle :', '+ Number.MAX_SAFE_INTEGER :', H2],
   [
     'h2: settles without a look at the clock',
     H2_DRAIN,
