@@ -244,9 +244,9 @@ export class H2Drain {
     const { writtenOutAt } = last;
     const latest =
       this.#prefaceComplete && writtenOutAt !== undefined ? writtenOutAt + terms.settle : Number.POSITIVE_INFINITY;
-    // What has begun to come was sent in time, as over HTTP/1.1; where a segment was lost, all behind it is late.
     if (settledAt === Number.POSITIVE_INFINITY) return latest;
-    // Never earlier than without it: the loop may have stood still for all of `settle`.
+    // What has begun to come was sent in time, as over HTTP/1.1; where a segment was lost, all behind it is late. But never
+    // earlier than without it: the loop may have stood still for all of `settle`.
     return Math.max(settledAt, session.midRequest ? latest : Math.min(this.#headCameAt + GRACE, latest));
   }
 

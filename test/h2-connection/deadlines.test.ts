@@ -1,8 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { expect } from 'chai';
-import { noLimits } from '../../src/core/limits.js';
+import { type LimitCounts, noLimits } from '../../src/core/limits.js';
+import type { H2Client } from '../wire/h2-client.js';
 import { ErrorCode, encodeFrame, encodeLiterals, Flag, FrameType, Setting } from '../wire/h2-frames.js';
 import { stall } from '../wire/waiting.js';
+import type { TestHost } from './host.js';
 import { closeEverything, pair, until } from './serve.js';
 
 const HEAD = encodeLiterals([
@@ -11,6 +13,20 @@ const HEAD = encodeLiterals([
   [':path', '/'],
   [':authority', 'localhost'],
 ]);
+
+/** A connection whose client has been sent a PING, and answers none. */
+async function pinged(ping: { interval: number; timeout: number }): Promise<{
+  readonly host: TestHost;
+  readonly client: H2Client;
+  readonly limits: LimitCounts;
+}> {
+  const [host, client] = await pair((_req, res) => res.end(), { h2: { ping } }, { pingAck: 'manual' });
+  await client.fetch();
+  const limits = noLimits();
+  host.connection.limitCounts = limits;
+  await client.expect('PING');
+  return { host, client, limits };
+}
 
 describe('the times of an HTTP/2 connection', () => {
   afterEach(closeEverything);
@@ -334,29 +350,13 @@ describe('the times of an HTTP/2 connection', () => {
   });
 
   it('find out that the peer is gone, if PINGs are asked for', async () => {
-    const [host, client] = await pair(
-      (_req, res) => res.end(),
-      { h2: { ping: { interval: 300, timeout: 200 } } },
-      { pingAck: 'manual' },
-    );
-    await client.fetch();
-    const limits = noLimits();
-    host.connection.limitCounts = limits;
-    await client.expect('PING');
+    const { host, limits } = await pinged({ interval: 300, timeout: 200 });
     await host.connection.closed;
     expect(limits).to.deep.equal({ ...noLimits(), ping: 1 });
   });
 
   it('are not held against a peer whose end came while the loop stood still', async () => {
-    const [host, client] = await pair(
-      (_req, res) => res.end(),
-      { h2: { ping: { interval: 200, timeout: 400 } } },
-      { pingAck: 'manual' },
-    );
-    await client.fetch();
-    await client.expect('PING');
-    const limits = noLimits();
-    host.connection.limitCounts = limits;
+    const { host, client, limits } = await pinged({ interval: 200, timeout: 400 });
     // Its time begins.
     await new Promise((resolve) => setTimeout(resolve, 150));
     // Closes at once: the kernel has the FIN, and the server reads it once timers have run.
@@ -397,13 +397,7 @@ describe('the times of an HTTP/2 connection', () => {
   });
 
   it('ask a peer that speaks, but answers no PING, no second time', async () => {
-    const [host, client] = await pair(
-      (_req, res) => res.end(),
-      { h2: { ping: { interval: 60, timeout: 2_000 } } },
-      { pingAck: 'manual' },
-    );
-    await client.fetch();
-    await client.expect('PING');
+    const { host, client } = await pinged({ interval: 60, timeout: 2_000 });
     for (let i = 0; i < 4; i++) {
       await new Promise((resolve) => setTimeout(resolve, 150));
       await client.fetch();

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { expect } from 'chai';
 import { gracefulShutdown } from '../../src/core/shutdown.js';
+import type { H2Client } from '../wire/h2-client.js';
 import {
   ErrorCode,
   encodeFrame,
@@ -21,6 +22,16 @@ const REQUEST = encodeLiterals([
   [':path', '/'],
   [':authority', 'localhost'],
 ]);
+
+/** Answers the PING of a drain, and sends so many octets of a request behind that: its stream, and the rest of it. */
+async function acknowledgeAndBegin(client: H2Client, octets: number): Promise<[id: number, rest: Buffer]> {
+  const { payload } = await client.expect('PING');
+  client.frame(FrameType.PING, Flag.ACK, 0, payload);
+  const id = client.nextStreamId();
+  const head = encodeFrame(FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, id, REQUEST);
+  client.write(head.subarray(0, octets));
+  return [id, head.subarray(octets)];
+}
 
 /** Held until the test lets them go. */
 function held(): {
@@ -549,16 +560,12 @@ describe('draining an HTTP/2 connection', () => {
       const [host, client] = await pair(handler, {}, { pingAck: 'manual' });
       await client.expectAck('SETTINGS');
       const done = gracefulShutdown(host.connection, { linger: 50 });
-      const { payload } = await client.expect('PING');
-      client.frame(FrameType.PING, Flag.ACK, 0, payload);
-      const id = client.nextStreamId();
-      const head = encodeFrame(FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, id, REQUEST);
-      client.write(head.subarray(0, octets));
+      const [id, rest] = await acknowledgeAndBegin(client, octets);
       // Far longer than a round trip: as a segment that is lost and sent again.
       await new Promise((resolve) => setTimeout(resolve, 400));
       expect(client.goaways).to.have.length(1);
       const restAt = performance.now();
-      client.write(head.subarray(octets));
+      client.write(rest);
       // What was sent behind it is late, too; but nothing else is waited for, whenever it is answered.
       await until(() => client.goaways.length === 2, 'final GOAWAY', 2_000);
       const final = client.frames.findLast(({ type }) => type === FrameType.GOAWAY);
@@ -573,15 +580,11 @@ describe('draining an HTTP/2 connection', () => {
     const [host, client] = await pair((_req, res) => res.end('ok'), {}, { pingAck: 'manual' });
     await client.fetch();
     const done = gracefulShutdown(host.connection, { settle: 300, linger: 50 });
-    const { payload } = await client.expect('PING');
-    client.frame(FrameType.PING, Flag.ACK, 0, payload);
-    const id = client.nextStreamId();
-    const head = encodeFrame(FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, id, REQUEST);
-    client.write(head.subarray(0, 14));
+    const [id, rest] = await acknowledgeAndBegin(client, 14);
     await new Promise((resolve) => setImmediate(resolve));
     stall(400);
     await new Promise((resolve) => setTimeout(resolve, 5));
-    client.write(head.subarray(14));
+    client.write(rest);
     expect((await client.response(id)).status).to.equal(200);
     expect(await done).to.include({ outcome: 'drained', served: 1, refused: 0 });
   });

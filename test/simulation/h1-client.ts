@@ -148,12 +148,7 @@ export class H1SimClient implements ClientEvents {
     }
     if (expects > 0) head += 'Expect: 100-continue\r\n';
     this.#parser.expect(method);
-    const bytes = Buffer.from(`${head}\r\n`);
-    const sent =
-      headPause === undefined
-        ? tcp.send(bytes)
-        : tcp.sendHalting(bytes, Math.ceil(headPause.part * bytes.length), headPause.ms);
-    if (!sent) return;
+    if (!tcp.sendHead(Buffer.from(`${head}\r\n`), headPause)) return;
     const hasBody = bodySize > 0;
     const request = this.#note(plan, hasBody);
     if (!hasBody) return;

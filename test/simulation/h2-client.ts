@@ -181,12 +181,7 @@ export class H2SimClient implements ClientEvents, Whimsical {
     const flags = Flag.END_HEADERS | (hasBody ? 0 : Flag.END_STREAM);
     this.#trace(`client opens ${id} for /${key}`);
     const block = this.#writer.encode(fields);
-    const bytes = encodeFrame(FrameType.HEADERS, flags, id, block);
-    const sent =
-      headPause === undefined
-        ? tcp.send(bytes)
-        : tcp.sendHalting(bytes, Math.ceil(headPause.part * bytes.length), headPause.ms);
-    if (!sent) return;
+    if (!tcp.sendHead(encodeFrame(FrameType.HEADERS, flags, id, block), headPause)) return;
     const stream = new ClientStream(id, request, tcp.clientSent, this.#serverInitialWindow, this.plan.initialWindow);
     this.streams.set(id, stream);
     this.#open++;

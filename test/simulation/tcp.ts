@@ -6,6 +6,7 @@
 import type { Random } from '../wire/random.js';
 import type { Loop } from './loop.js';
 import { type Network, Pipe } from './pipe.js';
+import type { RequestPlan } from './plan.js';
 import { SimSocket } from './socket.js';
 
 /** What the client's end is told; all of it happens in the world, none of it in the server. */
@@ -202,9 +203,11 @@ export class Tcp {
     return true;
   }
 
-  /** Sends the first bytes, and the rest, like all that is sent meanwhile, `ms` later. */
-  sendHalting(bytes: Buffer, first: number, ms: number): boolean {
-    if (this.#clientKeeps !== undefined) return this.send(bytes);
+  /** Sends a part of the bytes, if the client is to halt behind it, and the rest, like all that is sent meanwhile, `ms` later. */
+  sendHead(bytes: Buffer, halts: RequestPlan['headPause']): boolean {
+    if (halts === undefined || this.#clientKeeps !== undefined) return this.send(bytes);
+    const { part, ms } = halts;
+    const first = Math.ceil(part * bytes.length);
     if (!this.send(bytes.subarray(0, first))) return false;
     this.#clientKeeps = [];
     this.send(bytes.subarray(first));
