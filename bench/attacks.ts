@@ -1,7 +1,7 @@
 /**
  * `npm run attacks`: every attack of test/attacks against the compiled server in a process of its own, over TLS, by an
  * attacker in another: what it costs the attacker, what it costs us, how it ends, and what a well-behaved client feels.
- * node:http2 beside it where it applies.
+ * Beside it, where they apply: node:http2, nginx, and what the machine itself makes of the attack.
  */
 import type { Attack } from '../test/attacks/attack.js';
 import { ATTACKS } from '../test/attacks/catalogue.js';
@@ -9,13 +9,22 @@ import { argumentsOrExit } from './lib/arguments.js';
 import { type Answers, ASKED } from './lib/attacks/innocent.js';
 import { checkInnocents } from './lib/attacks/innocents.js';
 import { type Compared, tables } from './lib/attacks/markdown.js';
-import { latencyVerdict, type Measured, MOST_LATENCY, measure, type Plan, tryOnce } from './lib/attacks/measure.js';
+import {
+  latencyVerdict,
+  type Measured,
+  MOST_LATENCY,
+  measure,
+  type Plan,
+  type Subject,
+  tryOnce,
+} from './lib/attacks/measure.js';
 import { breakOnPurpose } from './lib/compile.js';
 import { type Bar, bar, type Cell, reportAndExit, type Totals, writeResult } from './lib/results.js';
-import type { ServerKind } from './lib/servers/messages.js';
 import { percentile } from './lib/stats.js';
 
-const PEER: ServerKind = 'node:http2 close()';
+/** Beside ours: other servers, and ours with the attack on another process of it. */
+const OTHERS = ['node:http2', 'nginx', 'elsewhere'] as const;
+type Other = (typeof OTHERS)[number];
 const NAMES = ATTACKS.map(({ name }) => name);
 const MIB = 1_048_576;
 
@@ -37,15 +46,20 @@ const args = argumentsOrExit({
     duration: { kind: 'number', fallback: 1_500, min: 200, max: 60_000, help: 'ms of a phase' },
     rate: { kind: 'number', fallback: 8, min: 0.1, max: 10_000, help: 'Mbit/s that the attacker sends' },
     growth: { kind: 'number', fallback: 128, min: 1, max: 10_000, help: 'MiB that the server may grow' },
-    alone: { kind: 'flag', help: 'without node:http2' },
+    beside: {
+      kind: 'choices',
+      choices: [...OTHERS, 'nothing'],
+      fallback: ['node:http2'],
+      help: 'other servers under the same attacks; elsewhere: it goes to another process than the client',
+    },
     control: { kind: 'flag', help: 'with the budgets switched off: has to fail' },
   },
 });
 
-/** Attacked phases of node:http2, which has no bar to meet. */
-const PEER_PHASES = 2;
-/** ms that one connection attacks it: where we refuse, it may never do. */
-const PEER_MOST = 3_000;
+/** Attacked phases of node:http2, of which nothing but cost and ending is told. */
+const BUILTIN_PHASES = 2;
+/** ms that one connection attacks other servers: where we refuse, they may never do. */
+const OTHERS_MOST = 3_000;
 /** Attacks at the same time in the short form. */
 const AT_ONCE = 4;
 
@@ -81,18 +95,17 @@ async function onOurs(attack: Attack): Promise<Measured> {
   return ours;
 }
 
-async function onTheirs(attack: Attack): Promise<Measured | undefined> {
+async function beside(attack: Attack, other: Other): Promise<Measured | undefined> {
+  const isBuiltin = other === 'node:http2';
+  const subject: Subject = isBuiltin ? 'node:http2 close()' : other;
+  const most = other === 'elsewhere' ? {} : { most: OTHERS_MOST };
+  const phases = isBuiltin ? { phases: BUILTIN_PHASES, mostPhases: 0 } : {};
   try {
-    const theirs = await measure(PEER, attack, {
-      ...plan,
-      phases: PEER_PHASES,
-      mostPhases: 0,
-      most: PEER_MOST,
-    });
-    take(attack, 'node:http2', theirs);
-    return theirs;
+    const measured = await measure(subject, attack, { ...plan, ...most, ...phases });
+    take(attack, other, measured);
+    return measured;
   } catch (error) {
-    rows.push({ attack: attack.name, server: 'node:http2', ending: error instanceof Error ? error.message : 'failed' });
+    rows.push({ attack: attack.name, server: other, ending: error instanceof Error ? error.message : 'failed' });
     return undefined;
   }
 }
@@ -107,8 +120,12 @@ if (args.short) {
 } else {
   for (const attack of attacks) {
     const ours = await onOurs(attack);
-    const theirs = !args.alone && attack.protocol === 'h2' ? await onTheirs(attack) : undefined;
-    compared.push({ attack, ours, theirs });
+    const others = new Map<string, Measured | undefined>();
+    for (const other of OTHERS) {
+      if (!args.beside.includes(other) || (other === 'node:http2' && attack.protocol !== 'h2')) continue;
+      others.set(other, await beside(attack, other));
+    }
+    compared.push({ attack, ours, others });
   }
   writeResult(`${name}.md`, tables(compared));
 }

@@ -3,14 +3,13 @@
  * flight and a connection idle, it answers both and ends in order.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { built, endAll, start } from '../cli/process.js';
 import { certificate } from '../wire/certificate.js';
 import { H1Client } from '../wire/h1-client.js';
+import { freePort, listens } from '../wire/ports.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -87,7 +86,7 @@ describe('the programs of the migration page', function () {
       writeFileSync(file, code);
       const port = await freePort();
       const program = start(process.execPath, [file], { PORT: String(port) });
-      await Promise.race([listens(port), program.ended]);
+      await listens(port, program.ended);
       const tls = code.includes('cert');
       const [busy, idle] = [await H1Client.connect({ port, tls }), await H1Client.connect({ port, tls })];
       for (const client of [busy, idle]) client.transport.socket.once('end', () => client.end());
@@ -112,7 +111,7 @@ describe('the programs of the migration page', function () {
     writeFileSync(file, program?.code ?? '');
     const port = await freePort();
     const running = start(process.execPath, [file], { PORT: String(port) });
-    await listens(port);
+    await listens(port, running.ended);
     const client = await H1Client.connect({ port, tls: false });
     expect((await client.fetch({ path: '/ready' })).status).to.equal(200);
     running.signal('SIGTERM');
@@ -124,29 +123,3 @@ describe('the programs of the migration page', function () {
     client.destroy();
   });
 });
-
-/** Below those that systems give to whoever asks for any, as all other tests do at the same time. */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 10_000 + Math.floor(Math.random() * 20_000);
-    const probe = createServer().listen(port, '127.0.0.1');
-    const free = await new Promise<boolean>((resolve) => {
-      probe.once('listening', () => resolve(true)).once('error', () => resolve(false));
-    });
-    await new Promise((resolve) => probe.close(resolve));
-    if (free) return port;
-  }
-}
-
-/** Resolves once somebody listens there. */
-async function listens(port: number): Promise<void> {
-  for (;;) {
-    const socket = connect(port, '127.0.0.1');
-    const open = await new Promise<boolean>((resolve) => {
-      socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
-    });
-    socket.destroy();
-    if (open) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}

@@ -4,15 +4,17 @@
  * has no body when a connection fails, which is never asked of it, and Go what a GOAWAY has refused.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { Agent, type RequestOptions, request } from 'node:http';
-import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { createServer, type DrainReport, gracefulShutdown, type Protocol, type Server } from '../../src/index.js';
 import { needs } from '../cli/programs.js';
 import { certificate } from '../wire/certificate.js';
+import { freePort, listens } from '../wire/ports.js';
 import { Random } from '../wire/random.js';
 import { PROXIES } from './proxies.js';
 
@@ -69,14 +71,8 @@ describe('behind a proxy', () => {
         process.stderr?.on('data', (text: Buffer) => {
           said += text.toString();
         });
-        const until = performance.now() + 20_000;
         // HAProxy's socket is there some time before it listens.
-        while (!(await listens(own))) {
-          if (performance.now() > until || process.exitCode !== null) {
-            throw new Error(`${proxy.name} does not listen: ${said}`);
-          }
-          await pause(10);
-        }
+        if (!(await listens(own, once(process, 'exit')))) throw new Error(`${proxy.name} does not listen: ${said}`);
       });
 
       afterEach(async function () {
@@ -127,35 +123,9 @@ describe('behind a proxy', () => {
   }
 });
 
-/** A port that no outgoing connection takes by itself: who connects to such a one in vain may be connected with itself. */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 10_000);
-    const server = createTcpServer();
-    const isFree = await new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(false));
-      server.listen(port, '127.0.0.1', () => resolve(true));
-    });
-    if (!isFree) continue;
-    await new Promise((resolve) => server.close(resolve));
-    return port;
-  }
-}
-
 /** Where a proxy listens. */
 function placeOf(own: string | number): Pick<RequestOptions, 'socketPath' | 'host' | 'port'> {
   return typeof own === 'number' ? { host: '127.0.0.1', port: own } : { socketPath: own };
-}
-
-function listens(own: string | number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const options = typeof own === 'number' ? { host: '127.0.0.1', port: own } : { path: own };
-    const socket = connect(options, () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.on('error', () => resolve(false));
-  });
 }
 
 function pause(ms: number): Promise<void> {

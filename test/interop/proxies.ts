@@ -33,7 +33,7 @@ export interface Place {
 }
 
 /** Debian's place for what isn't everybody's to run. */
-function sbin(program: string): string {
+export function sbin(program: string): string {
   const path = `/usr/sbin/${program}`;
   return existsSync(path) ? path : program;
 }
@@ -71,19 +71,10 @@ function nginx(name: string, tls: boolean): Proxy {
     tls,
     protocol: 'http/1.1',
     args: (config) => ['-c', config, '-e', 'stderr'],
-    config: ({ folder, own, port }) => `
-daemon off;
-master_process off;
-error_log stderr crit;
-pid ${folder}/pid;
-events {}
-http {
-  access_log off;
-  client_body_temp_path ${folder}/body;
-  proxy_temp_path ${folder}/proxied;
-  fastcgi_temp_path ${folder}/fastcgi;
-  uwsgi_temp_path ${folder}/uwsgi;
-  scgi_temp_path ${folder}/scgi;
+    config: ({ folder, own, port }) =>
+      nginxConfig(
+        folder,
+        `
   upstream backend { server 127.0.0.1:${port}; keepalive 64; }
   server {
     listen unix:${own};
@@ -93,10 +84,34 @@ http {
       proxy_set_header Connection "";
       proxy_next_upstream off;
     }
-  }
-}
-`,
+  }`,
+      ),
   };
+}
+
+/**
+ * nginx in one process, in the foreground.
+ *
+ * @param folder everything that it writes goes there
+ * @param http what it does
+ */
+export function nginxConfig(folder: string, http: string): string {
+  return `
+daemon off;
+master_process off;
+error_log stderr crit;
+pid ${folder}/pid;
+events { worker_connections 4096; }
+http {
+  access_log off;
+  client_body_temp_path ${folder}/body;
+  proxy_temp_path ${folder}/proxied;
+  fastcgi_temp_path ${folder}/fastcgi;
+  uwsgi_temp_path ${folder}/uwsgi;
+  scgi_temp_path ${folder}/scgi;
+${http}
+}
+`;
 }
 
 /** When all of its threads are busy, it closes connections of its clients that it has promised to keep: 25 are few. */

@@ -2,6 +2,7 @@
  * The tables of SECURITY.md, from what was measured.
  */
 import type { Attack } from '../../../test/attacks/attack.js';
+import { percentile } from '../stats.js';
 import type { Measured } from './measure.js';
 
 const MIB = 1_048_576;
@@ -10,7 +11,8 @@ const PROTOCOLS = { h2: 'HTTP/2', h1: 'HTTP/1.1', tls: 'Before any protocol' } a
 export interface Compared {
   readonly attack: Attack;
   readonly ours: Measured;
-  readonly theirs: Measured | undefined;
+  /** what was beside ours, by its name in `--beside` */
+  readonly others: ReadonlyMap<string, Measured | undefined>;
 }
 
 export function tables(compared: readonly Compared[]): string {
@@ -22,10 +24,10 @@ export function tables(compared: readonly Compared[]): string {
     lines.push('| attack | who does it | ns an octet | ms a connection | MiB | p99 × (95 %) |');
     lines.push('|---|---|--:|--:|--:|--:|');
     for (const { attack, ours } of rows) {
-      const { cpu, connections, growth, ratio } = ours;
+      const { growth, ratio } = ours;
       const figures = [
         perOctet(ours),
-        (cpu / 1_000 / Math.max(1, connections)).toFixed(1),
+        perConnection(ours),
         String(Math.round(growth / MIB)),
         `${ratio.median.toFixed(1)} (${ratio.low.toFixed(1)} to ${ratio.high.toFixed(1)})`,
       ];
@@ -33,21 +35,64 @@ export function tables(compared: readonly Compared[]): string {
     }
     lines.push('');
   }
-  const beside = compared.filter(({ theirs }) => theirs !== undefined);
-  if (beside.length === 0) return lines.join('\n');
-  lines.push('**Beside node:http2**', '');
-  lines.push(
+  return [...lines, ...besideBuiltin(compared), ...besideNginx(compared)].join('\n');
+}
+
+function besideBuiltin(compared: readonly Compared[]): string[] {
+  const rows = compared.flatMap(({ attack, ours, others }) => {
+    const theirs = others.get('node:http2');
+    if (theirs === undefined) return [];
+    const memory = `${Math.round(theirs.growth / MIB)}, ${Math.round(ours.growth / MIB)}`;
+    return [`| ${attack.title} | ${endingOf(theirs)} | ${perOctet(theirs)}, ${perOctet(ours)} | ${memory} |`];
+  });
+  if (rows.length === 0) return [];
+  return [
+    '**Beside node:http2**',
+    '',
     '| attack | how one connection ends there | ns an octet there, here | MiB there, here |',
     '|---|---|--:|--:|',
-  );
-  for (const { attack, ours, theirs } of beside) {
-    if (theirs === undefined) continue;
-    const ending = theirs.death === undefined ? theirs.ending.replaceAll(/ "[^"]*"/g, '') : 'the process ended';
-    const memory = `${Math.round(theirs.growth / MIB)}, ${Math.round(ours.growth / MIB)}`;
-    lines.push(`| ${attack.title} | ${ending} | ${perOctet(theirs)}, ${perOctet(ours)} | ${memory} |`);
-  }
-  lines.push('');
-  return lines.join('\n');
+    ...rows,
+    '',
+  ];
+}
+
+/** What well-behaved clients feel: of ours, of nginx, and of the same attack on another process of the machine. */
+function besideNginx(compared: readonly Compared[]): string[] {
+  const rows = compared.flatMap(({ attack, ours, others }) => {
+    const [nginx, elsewhere] = [others.get('nginx'), others.get('elsewhere')];
+    if (nginx === undefined && elsewhere === undefined) return [];
+    const cells = [
+      attack.title,
+      nginx === undefined ? '–' : endingOf(nginx),
+      `${perConnection(nginx)}, ${perConnection(ours)}`,
+      `${latency(nginx)}, ${latency(ours)}`,
+      ...[nginx, ours, elsewhere].map((measured) => measured?.ratio.median.toFixed(1) ?? '–'),
+    ];
+    return [`| ${cells.join(' | ')} |`];
+  });
+  if (rows.length === 0) return [];
+  return [
+    '**Beside nginx, and beside the attack on another process**',
+    '',
+    '| attack | how one connection ends at nginx | ms a connection there, here | p99 there, here | × there | × here | × elsewhere |',
+    '|---|---|--:|--:|--:|--:|--:|',
+    ...rows,
+    '',
+  ];
+}
+
+function endingOf({ death, ending }: Measured): string {
+  return death === undefined ? ending.replaceAll(/ "[^"]*"/g, '') : 'the process ended';
+}
+
+function perConnection(measured: Measured | undefined): string {
+  if (measured === undefined) return '–';
+  return (measured.cpu / 1_000 / Math.max(1, measured.connections)).toFixed(1);
+}
+
+/** p99 of the others under attack. */
+function latency(measured: Measured | undefined): string {
+  return measured === undefined ? '–' : `${percentile(measured.attacked.latencies, 99).toFixed(1)} ms`;
 }
 
 /** Of attacks that send next to nothing, CPU per octet says nothing. */

@@ -10,6 +10,13 @@ import type { ServerKind } from '../servers/messages.js';
 import { type Estimate, pooledRatio, sum, type Verdict, verdictAtMost } from '../stats.js';
 import { Attacker, type Report } from './attacker.js';
 import { type Answers, Innocent, noAnswers } from './innocent.js';
+import { Nginx } from './nginx.js';
+
+/**
+ * Which server is attacked and asked; `'elsewhere'`: another process of lastcall is attacked than is asked, and what the
+ * others feel is what the machine makes of it, whatever the server does.
+ */
+export type Subject = Extract<ServerKind, 'lastcall' | 'node:http2 close()'> | 'nginx' | 'elsewhere';
 
 export interface Plan {
   /** quiet and attacked phases, in turns; one quiet more */
@@ -66,39 +73,56 @@ export interface Measured {
   readonly control: Estimate;
 }
 
+/** A server in a process of its own. */
+interface Running {
+  readonly pid: number;
+  readonly port: number;
+  /** why it is gone, if it is */
+  readonly death: string | undefined;
+  stop(): Promise<void>;
+}
+
 /** What both forms of a run stand on. */
 interface Scene {
-  readonly server: ServerChild;
+  /** whom the well-behaved client asks */
+  readonly server: Running;
+  readonly attackedPort: number;
   readonly attacker: Attacker;
   readonly innocent: Innocent;
   readonly memory: Memory;
 }
 
 async function onScene(
-  kind: ServerKind,
+  subject: Subject,
   attack: Attack,
   warmUp: number,
   act: (scene: Scene) => Promise<Measured>,
 ): Promise<Measured> {
-  const server = await ServerChild.start({ kind, ...(attack.server && { limits: attack.server }) });
+  const server = await start(subject, attack);
+  const attacked = subject === 'elsewhere' ? await start(subject, attack) : server;
   const attacker = new Attacker();
   const memory = new Memory(server.pid);
   try {
-    const innocent = await Innocent.connect(server.port, kind === 'lastcall');
+    const innocent = await Innocent.connect(server.port, subject !== 'node:http2 close()');
     await innocent.run(warmUp, noAnswers());
     await innocent.settled();
     memory.rest();
-    return await act({ server, attacker, innocent, memory });
+    return await act({ server, attackedPort: attacked.port, attacker, innocent, memory });
   } finally {
     memory.stop();
     attacker.stop();
-    await server.stop();
+    await Promise.all([server.stop(), attacked.stop()]);
   }
+}
+
+function start(subject: Subject, { server: limits }: Attack): Promise<Running> {
+  if (subject === 'nginx') return Nginx.start(limits);
+  return ServerChild.start({ kind: subject === 'elsewhere' ? 'lastcall' : subject, ...(limits && { limits }) });
 }
 
 /** One connection of the attack, as fast as it goes. */
 async function oneConnection(
-  { server, attacker, innocent }: Scene,
+  { server, attackedPort, attacker, innocent }: Scene,
   attack: Attack,
   most = Infinity,
 ): Promise<[Phase, Report]> {
@@ -107,7 +131,7 @@ async function oneConnection(
   const at = performance.now();
   let over = false;
   const report = attacker
-    .attack({ name: attack.name, port: server.port, rate: 1, duration: Math.min(most, patience(attack)), once: true })
+    .attack({ name: attack.name, port: attackedPort, rate: 1, duration: Math.min(most, patience(attack)), once: true })
     .finally(() => {
       over = true;
     });
@@ -117,9 +141,9 @@ async function oneConnection(
 }
 
 /** Its ending by one connection, its cost by many, one after the other, for as long as the attacked phases last. */
-export function measure(kind: ServerKind, attack: Attack, plan: Plan): Promise<Measured> {
-  return onScene(kind, attack, WARM_UP.measured, async (scene) => {
-    const { server, attacker, innocent } = scene;
+export function measure(subject: Subject, attack: Attack, plan: Plan): Promise<Measured> {
+  return onScene(subject, attack, WARM_UP.measured, async (scene) => {
+    const { server, attackedPort, attacker, innocent } = scene;
     const [first, ending] = await oneConnection(scene, attack, plan.most);
     await innocent.run(SETTLE, noAnswers());
     const quiet: Phase[] = [];
@@ -130,7 +154,7 @@ export function measure(kind: ServerKind, attack: Attack, plan: Plan): Promise<M
       const before = cpuOf(server);
       const at = performance.now();
       const report = attacking
-        ? attacker.attack({ ...plan, name: attack.name, port: server.port, once: false })
+        ? attacker.attack({ ...plan, name: attack.name, port: attackedPort, once: false })
         : undefined;
       await innocent.run(plan.duration, answers);
       if (report !== undefined) reports.push(await report);
@@ -163,8 +187,8 @@ export function measure(kind: ServerKind, attack: Attack, plan: Plan): Promise<M
 }
 
 /** One connection only: how it ends, what it fills, and whether everyone else is served. */
-export function tryOnce(kind: ServerKind, attack: Attack): Promise<Measured> {
-  return onScene(kind, attack, WARM_UP.once, async (scene) => {
+export function tryOnce(subject: Subject, attack: Attack): Promise<Measured> {
+  return onScene(subject, attack, WARM_UP.once, async (scene) => {
     const [phase, report] = await oneConnection(scene, attack);
     scene.innocent.close();
     return result(scene, phase, report, [], [], []);
@@ -234,12 +258,12 @@ function together(phases: readonly Phase[]): Answers {
   return all;
 }
 
-function cpuSince(server: ServerChild, before: CpuTime): number {
+function cpuSince(server: Running, before: CpuTime): number {
   return server.death === undefined ? cpuBetween(before, cpuOf(server)) : Number.NaN;
 }
 
 /** Of a process that may be gone. */
-function cpuOf(server: ServerChild): CpuTime {
+function cpuOf(server: Running): CpuTime {
   try {
     return cpuTimeOf(server.pid);
   } catch {
