@@ -6,6 +6,7 @@ import type { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from 'node:tls';
 import { claimSocket, connectionOfSocket, type LiveConnection, type Protocol } from './core/connection.js';
+import { silentUntil } from './core/driver.js';
 import { emitApart } from './core/rethrow.js';
 import { Alarm, now } from './core/timing.js';
 import { Share } from './core/turns.js';
@@ -59,8 +60,7 @@ export class Handshakes {
         connection.reset();
       },
     });
-    connection.beforeProtocol = ({ idleWait = Infinity, deadline, linger }) =>
-      reading.silentUntil(Math.min(now() + idleWait, deadline - linger));
+    connection.beforeProtocol = (terms) => reading.silentUntil(silentUntil(terms));
   }
 
   #findProtocol(connection: LiveConnection, raw: Socket): void {
@@ -169,8 +169,7 @@ function whenSpoken(connection: LiveConnection, raw: Socket, timeout: number, be
     connection.reset();
   });
   alarm.set(until);
-  connection.beforeProtocol = ({ idleWait = Infinity, deadline, linger }) =>
-    alarm.atMost(Math.min(now() + idleWait, deadline - linger));
+  connection.beforeProtocol = (terms) => alarm.atMost(silentUntil(terms));
   raw.on('readable', read);
   raw.on('close', done);
 }
@@ -185,7 +184,6 @@ export function closeIfSilent(connection: LiveConnection, raw: Socket): void {
   const alarm = new Alarm(() => {
     if (connection.state !== 'closed' && raw.bytesRead === before) connection.reset();
   });
-  connection.beforeProtocol = ({ idleWait = Infinity, deadline, linger }) =>
-    alarm.atMost(Math.min(now() + idleWait, deadline - linger));
+  connection.beforeProtocol = (terms) => alarm.atMost(silentUntil(terms));
   void connection.closed.then(() => alarm.clear());
 }

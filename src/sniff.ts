@@ -5,7 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import type { LiveConnection, Protocol } from './core/connection.js';
-import type { DrainTerms } from './core/driver.js';
+import { silentUntil } from './core/driver.js';
 import { Alarm, now } from './core/timing.js';
 
 const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
@@ -54,8 +54,8 @@ export function sniffProtocol(
   };
 
   alarm.set(now() + hold);
-  connection.beforeProtocol = ({ idleWait = Infinity, deadline, linger }: DrainTerms) => {
-    if (head.length === 0) alarm.atMost(Math.min(now() + idleWait, deadline - linger));
+  connection.beforeProtocol = (terms) => {
+    if (head.length === 0) alarm.atMost(silentUntil(terms));
   };
   socket.on('data', read);
   socket.resume();

@@ -3,6 +3,7 @@
  * phase begins and when time is up; a driver knows its wire.
  */
 import type { Protocol } from './connection.js';
+import { now } from './timing.js';
 
 /** What a drain was asked for, as far as the wire is concerned. Joining a drain may shorten it while it runs. */
 export interface DrainTerms {
@@ -12,12 +13,19 @@ export interface DrainTerms {
   readonly idleWait: number | undefined;
   /** When what is left will be cut, on the `now()` clock; `Infinity`: never. */
   readonly deadline: number;
+  /** h1: when a connection without a request is closed at the latest, so that time is left to linger. */
+  readonly idleDeadline: number;
   /** ms of the peer's silence after our FIN. */
   readonly linger: number;
   /** ms that lingering may take in all. */
   readonly lingerMax: number;
   /** GOAWAY debug data. */
   readonly reason: string;
+}
+
+/** How long a connection that has brought no request yet may be silent, on the `now()` clock, if a drain begins now. */
+export function silentUntil({ idleWait = Infinity, idleDeadline }: DrainTerms): number {
+  return Math.min(now() + idleWait, idleDeadline);
 }
 
 /**

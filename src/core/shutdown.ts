@@ -19,7 +19,8 @@ export interface DrainOptions {
   settle?: number;
   /**
    * h1: how long in ms an idle connection may still bring one request (default: until `keepAlive.hold` runs out, at
-   * most `timeout - linger`; 0 closes at once). Running out of it is no failure.
+   * most `timeout` less `linger` or, if that is less, a quarter of itself; 0 closes at once). Running out of it is no
+   * failure.
    */
   idleWait?: number;
   /** ms of the peer's silence after our FIN; every byte received restarts it (default 2,000). */
@@ -41,7 +42,7 @@ const MAX_REASON = 1024;
 const CUT_FLUSH = 250;
 
 /** DrainOptions with every default in place. */
-export interface DrainSettings extends Omit<DrainTerms, 'deadline'> {
+export interface DrainSettings extends Omit<DrainTerms, 'deadline' | 'idleDeadline'> {
   readonly timeout: number;
   readonly signal: AbortSignal | undefined;
   /** ms from the call until the connection is closed, lingering included: a shutdown's budget. */
@@ -144,6 +145,17 @@ function cutAll(this: AbortSignal): void {
   for (const cut of cuts.get(this) ?? []) cut();
 }
 
+/**
+ * Lingering has to have its part of the timeout, but however short that is, most of it is for the requests that clients
+ * are about to send.
+ */
+const LINGER_PART = 0.25;
+
+/** ms that a connection without a request is kept at most. */
+function idleTime({ timeout, linger }: DrainSettings): number {
+  return timeout === Infinity ? Infinity : timeout - Math.min(linger, timeout * LINGER_PART);
+}
+
 /** One drain of one connection. */
 class Drain {
   readonly done: Promise<DrainReport>;
@@ -164,7 +176,9 @@ class Drain {
     this.#connection = connection;
     this.#gone = connection.closed.then(() => undefined);
     this.#before = { ...connection.counts };
-    this.#terms = { ...settings, deadline: this.#startedAt + settings.timeout };
+    const { timeout } = settings;
+    const idleDeadline = this.#startedAt + idleTime(settings);
+    this.#terms = { ...settings, deadline: this.#startedAt + timeout, idleDeadline };
     this.#end = this.#startedAt + settings.budget;
     this.#alarm.set(Math.min(this.#terms.deadline, this.#end));
     this.#cutOn(settings.signal);
@@ -186,6 +200,7 @@ class Drain {
     this.#terms = {
       ...this.#terms,
       deadline: Math.min(this.#terms.deadline, now() + settings.timeout),
+      idleDeadline: Math.min(this.#terms.idleDeadline, now() + idleTime(settings)),
       settle: Math.min(this.#terms.settle, settings.settle),
       idleWait: this.#terms.idleWait === undefined ? idleWait : Math.min(this.#terms.idleWait, idleWait ?? Infinity),
       linger: Math.min(this.#terms.linger, settings.linger),

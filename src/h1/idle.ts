@@ -33,7 +33,7 @@ export class IdleTime {
 
   /** The end of a drain must leave time to linger. */
   get lastMoment(): number {
-    return this.#terms === undefined ? Infinity : this.#terms.deadline - this.#terms.linger;
+    return this.#terms?.idleDeadline ?? Infinity;
   }
 
   /** Nothing is left to answer, or to receive of what was answered. */

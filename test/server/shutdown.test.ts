@@ -2,12 +2,15 @@ import { spawn } from 'node:child_process';
 import { getEventListeners, once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { type AddressInfo, createServer as createNetServer } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { createServer, type DrainSummary } from '../../src/index.js';
 import { FakeClock } from '../core/fake-clock.js';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
+import { Random } from '../wire/random.js';
+import { Relay } from '../wire/relay.js';
 import { stall } from '../wire/waiting.js';
 import { eventually, PORTS, Servers, silentClient, thrown } from './support.js';
 
@@ -313,6 +316,46 @@ for (const kind of PORTS) {
       expect(summary.duration).to.be.within(200, 5_000);
       expect(summary.outcomes.drained).to.equal(1);
       client.destroy();
+    });
+
+    for (const how of ['shutdown', 'drain'] as const) {
+      it(`loses nothing of clients that go on asking, with a timeout of a second (${how})`, async () => {
+        const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('ok'));
+        const relay = await Relay.open({ port, delayMs: 10 });
+        const random = new Random(1);
+        const connected: H1Client[] = [];
+        const lost: unknown[] = [];
+        const client = async (): Promise<void> => {
+          const asking = await H1Client.connect({ port: relay.port, tls });
+          connected.push(asking);
+          try {
+            while (!(await asking.fetch()).connectionHas('close')) await pause(random.between(40, 80));
+          } catch (error) {
+            lost.push(error);
+          }
+          asking.end();
+        };
+        const clients = Array.from({ length: 30 }, client);
+        await eventually(() => connected.length === clients.length, 'all connected');
+        await pause(100);
+        const options = { timeout: 1_000 };
+        const summary = await (how === 'drain' ? server.drain('all', options) : server.shutdown(options));
+        await Promise.all(clients);
+        await relay.close();
+        expect(lost).to.deep.equal([]);
+        expect(summary.outcomes).to.deep.equal({ drained: 30, lossy: 0, forced: 0, peer: 0 });
+      });
+    }
+
+    it('waits for the first request of a new connection, with a timeout of a second', async () => {
+      const { server, port } = await servers.start(kind, {}, (_req, res) => res.end('first'));
+      const client = await H1Client.connect({ port, tls });
+      await eventually(() => server.connections.size === 1, 'a connection');
+      const stopped = server.shutdown({ timeout: 1_000 });
+      await pause(300);
+      expect((await client.fetch()).text).to.equal('first');
+      client.end();
+      expect((await stopped).outcomes).to.deep.equal({ drained: 1, lossy: 0, forced: 0, peer: 0 });
     });
 
     it('does not wait for a client that has said nothing at all', async () => {
