@@ -7,6 +7,7 @@ import { createServer, IncomingMessage, OutgoingMessage, ServerResponse } from '
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Server as NetServer, Socket } from 'node:net';
 import { Duplex } from 'node:stream';
+import { rethrow } from './core/rethrow.js';
 import { Needs, symbolOf } from './node-needs.js';
 
 interface HttpParser {
@@ -136,6 +137,21 @@ export function discardBody(req: IncomingMessage): void {
   (req as unknown as Required<RequestInternals>)._dump();
 }
 
+/**
+ * Reads and discards what is left of a request that its application has destroyed, as pipeline() and for await do where
+ * they stop: node:http has stopped reading for it, and would go on when somebody reads it.
+ *
+ * @param ended called at the end of the request
+ */
+export function discardDestroyed(req: IncomingMessage, socket: Socket, ended: () => void): void {
+  (req as unknown as RequestInternals)._dumped = true;
+  req.push = (chunk) => {
+    if (chunk === null) ended();
+    return true;
+  };
+  if (socket.readable && !isHeldBack(socket)) socket.resume();
+}
+
 /** How many events somebody listens to: asking for each costs more than most requests' events do. */
 function eventsOf(emitter: EventEmitter): number {
   return (emitter as unknown as { _eventsCount: number })._eventsCount;
@@ -227,10 +243,23 @@ export function detachSocket(res: ServerResponse, socket: Socket): void {
   ServerResponse.prototype.detachSocket.call(res, socket);
 }
 
+/** Whether somebody wants the body. (body-parser pauses a body that is too large, and lets go of it.) */
+export function isRead(req: IncomingMessage): boolean {
+  return req.listenerCount('data') > 0 || req.listenerCount('readable') > 0;
+}
+
 /** Ends a request's body as if its connection had broken, which goes on all the same. */
 export function cutBody(req: IncomingMessage): void {
   const error = Object.assign(new Error('aborted'), { code: 'ECONNRESET' });
-  req._destroy = (_error, done) => done(req.listenerCount('error') > 0 ? error : null);
+  req._destroy = (_error, done) => {
+    req.aborted = true;
+    try {
+      req.emit('aborted');
+    } catch (thrown) {
+      rethrow(thrown);
+    }
+    done(req.listenerCount('error') > 0 ? error : null);
+  };
   req.destroy(error);
 }
 

@@ -139,10 +139,10 @@ function http2(options: H2Options | false | undefined): H2Settings | undefined {
 
 /** A server with a certificate that talks cleartext is a mistake. */
 function noTls(options: ServerOptions): undefined {
-  for (const name of [...TLS_MATERIAL, 'key'] as const) {
-    if (options[name] !== undefined) {
-      throw optionError(`option ${name} contradicts cleartext: true`);
-    }
+  for (const name of TLS_OPTIONS as (keyof ServerOptions)[]) {
+    // A PROXY header has as much time.
+    if (name === 'handshakeTimeout') continue;
+    if (options[name] !== undefined) throw optionError(`option ${name} contradicts cleartext: true`);
   }
 }
 

@@ -114,7 +114,7 @@ export class Application implements RequestHost {
     if (res.writableEnded || res.destroyed || isSilenced(res)) return;
     if (!res.headersSent && apologized(res)) return;
     if (connection.protocol === 'h2') {
-      res.destroy(error instanceof Error ? error : new Error(String(error)));
+      res.destroy(error instanceof Error ? error : new Error('the handler failed', { cause: error }));
     } else {
       // Not by force: a drain would take it for its own deadline's work.
       connection.reset();
@@ -122,8 +122,13 @@ export class Application implements RequestHost {
   }
 
   #report(error: unknown, req: IncomingMessage, res?: ServerResponse): void {
-    if (!emitApart(this.#server, 'handlerError', error, req, res)) {
-      console.error(`lastcall: the handler of ${req.method} ${req.url} failed:`, error);
+    if (emitApart(this.#server, 'handlerError', error, req, res)) return;
+    const message = `lastcall: the handler of ${req.method} ${req.url} failed`;
+    try {
+      console.error(`${message}:`, error);
+    } catch {
+      // Whatever it threw has a way to be printed that throws, too.
+      console.error(`${message} with what can't be printed`);
     }
   }
 }

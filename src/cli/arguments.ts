@@ -127,6 +127,8 @@ function serveArguments(
   [app, ...rest]: readonly string[],
 ): ServeArguments {
   if (rest.length > 0) throw new CliError(`serve takes one app, got ${rest.length + 1}`);
+  // A server would take it for: all of the machine's addresses.
+  if (values.host?.trim() === '') throw new CliError('--host must be a name or an address, got nothing');
   const timeout = values.timeout === undefined ? SHUTDOWN_TIMEOUT : timeoutOf(values.timeout);
   return {
     app,

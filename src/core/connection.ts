@@ -2,6 +2,7 @@
  * The Connection interface and its life. It knows no protocol: a driver is attached once the protocol is known, and
  * reports to it every request that begins and ends. How a connection is drained is decided in shutdown.ts.
  */
+import { setMaxListeners } from 'node:events';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { endedInOrder, resetAndDestroy } from '../socket-internals.js';
@@ -147,6 +148,8 @@ export class LiveConnection implements Connection {
   #beforeProtocol: ((terms: DrainTerms) => void) | undefined;
   #drainTerms: DrainTerms | undefined;
   #drainController: AbortController | undefined;
+  /** A drain has begun, whatever came after. */
+  #drained = false;
   readonly #waiting: ((driver: Driver) => void)[] = [];
   #resolveClosed: () => void = () => {};
 
@@ -229,8 +232,12 @@ export class LiveConnection implements Connection {
   }
 
   get drainSignal(): AbortSignal {
-    this.#drainController ??= new AbortController();
-    if (this.#state !== 'handshaking' && this.#state !== 'open') this.#drainController.abort();
+    if (this.#drainController === undefined) {
+      this.#drainController = new AbortController();
+      // Of every request in flight there may be one.
+      setMaxListeners(0, this.#drainController.signal);
+      if (this.#drained) this.#drainController.abort();
+    }
     return this.#drainController.signal;
   }
 
@@ -289,7 +296,9 @@ export class LiveConnection implements Connection {
   moveTo(state: Exclude<ConnectionState, 'handshaking' | 'closed'>): void {
     if (ORDER[state] <= ORDER[this.#state]) return;
     this.#state = state;
-    if (state !== 'open') this.#drainController?.abort();
+    if (state !== 'draining') return;
+    this.#drained = true;
+    this.#drainController?.abort();
   }
 
   /**
@@ -356,7 +365,6 @@ export class LiveConnection implements Connection {
     if (this.#state === 'closed') return;
     this.#driver?.closed();
     this.#state = 'closed';
-    this.#drainController?.abort();
     this.#resolveClosed();
   };
 }

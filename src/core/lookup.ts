@@ -13,11 +13,12 @@ export function connectionOf(thing: object): Connection | undefined {
 
 /** `connectionOf` for whoever drives the connection. */
 export function liveConnectionOf(thing: unknown): LiveConnection | undefined {
-  return (
-    connectionOfSocket(thing) ??
-    connectionOfSocket(member(thing, 'socket')) ??
-    connectionOfSocket(member(member(thing, 'req'), 'socket'))
-  );
+  return connectionOfSocket(thing) ?? connectionOfMessage(thing) ?? connectionOfMessage(member(thing, 'req'));
+}
+
+/** A request whose body is read no further (by pipeline() or for await) has no socket left, but still its client. */
+function connectionOfMessage(message: unknown): LiveConnection | undefined {
+  return connectionOfSocket(member(message, 'socket')) ?? connectionOfSocket(member(message, 'client'));
 }
 
 function member(thing: unknown, name: string): unknown {

@@ -21,6 +21,7 @@ import {
   cutBody,
   discardBody,
   formattedHead,
+  isRead,
   isSilenced,
   onMessageBegin,
   responseOn,
@@ -28,7 +29,7 @@ import {
 } from '../http-internals.js';
 import { bytesTaken, type ResetWatcher, watchForReset } from '../socket-internals.js';
 import { Backlog, type Reader } from './backlog.js';
-import { abandon, Exchange, type ExchangeOwner, exchangeOf, isRead } from './exchange.js';
+import { abandon, Exchange, type ExchangeOwner, exchangeOf } from './exchange.js';
 import { IdleTime } from './idle.js';
 import { markFormattedHead } from './mark.js';
 import type { H1Settings } from './options.js';
@@ -118,7 +119,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
   #state: State = 'open';
   /** When the first byte of a head came that isn't complete yet, on the `now()` clock; 0: none. */
   #headBeganAt = 0;
-  readonly #tail = new Tail(() => this.#tailOver());
+  readonly #tail: Tail;
   readonly #idle: IdleTime;
   #received = 0;
   #late = 0;
@@ -139,6 +140,7 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     watchForReset(socket, this);
     this.#backlog = new Backlog(socket, this);
     this.#unanswered = new Pipeline(this);
+    this.#tail = new Tail(socket, () => this.#tailOver());
     this.#idle = new IdleTime(context.keepAlive);
     this.#timeouts = new Timeouts(this, context.settings);
     this.#timeouts.begin();

@@ -12,6 +12,7 @@ import {
   discardBody,
   hookDetachSocket,
   hookStoreHeader,
+  isRead,
   sentContinue,
   silence,
   storeHeader,
@@ -95,11 +96,6 @@ export function abandon(req: IncomingMessage, res: ServerResponse): void {
   // What follows is discarded: to whoever reads the body it must not look complete.
   if (isRead(req) && !req.complete) cutBody(req);
   discardBody(req);
-}
-
-/** Whether somebody wants the body. (body-parser pauses a body that is too large, and lets go of it.) */
-export function isRead(req: IncomingMessage): boolean {
-  return req.listenerCount('data') > 0 || req.listenerCount('readable') > 0;
 }
 
 function onDetach(this: OwnedResponse, socket: Socket): void {

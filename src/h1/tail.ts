@@ -3,17 +3,19 @@
  * How long it may take is timeouts.ts's.
  */
 import type { IncomingMessage } from 'node:http';
-import { cutBody, discardBody } from '../http-internals.js';
-import { isRead } from './exchange.js';
+import type { Socket } from 'node:net';
+import { cutBody, discardBody, discardDestroyed, isRead } from '../http-internals.js';
 
 export class Tail {
+  readonly #socket: Socket;
   readonly #whenOver: () => void;
   #req: IncomingMessage | undefined;
   /** When the request's turn came, on the `now()` clock. */
   since = 0;
 
   /** @param whenOver called when it has come to its end, unless another request has come */
-  constructor(whenOver: () => void) {
+  constructor(socket: Socket, whenOver: () => void) {
+    this.#socket = socket;
     this.#whenOver = whenOver;
   }
 
@@ -26,11 +28,20 @@ export class Tail {
   begin(req: IncomingMessage, since: number): void {
     this.#req = req;
     this.since = since;
-    if (!isRead(req)) discardBody(req);
-    req.once('close', () => {
+    const over = (): void => {
       if (this.#req !== req) return;
       this.#req = undefined;
       this.#whenOver();
+    };
+    const discard = (): void => discardDestroyed(req, this.#socket, over);
+    if (req.destroyed) {
+      discard();
+      return;
+    }
+    if (!isRead(req)) discardBody(req);
+    req.once('close', () => {
+      if (req.complete) over();
+      else discard();
     });
   }
 

@@ -33,7 +33,12 @@ export function isMisdirected(socket: TLSSocket, authority: string | undefined):
 }
 
 function names(certificate: X509Certificate, host: string): boolean {
-  return (isIP(host) === 0 ? certificate.checkHost(host) : certificate.checkIP(host)) !== undefined;
+  try {
+    return (isIP(host) === 0 ? certificate.checkHost(host) : certificate.checkIP(host)) !== undefined;
+  } catch {
+    // OpenSSL's idea of a name or an address is narrower than ours: it throws at an address with a zone.
+    return false;
+  }
 }
 
 function hostOf(authority: string): string {

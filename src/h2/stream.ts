@@ -70,11 +70,13 @@ export class Stream implements Windows {
   credit = 0;
   /** DATA octets delivered, but not yet reported as consumed. */
   unread = 0;
-  /** Body octets received, without padding. */
+  /** Body octets received, without padding: those of a frame under way that have come. */
   bytesReceived = 0;
   /** Body octets framed. */
   bytesSent = 0;
-  /** What may still arrive after the response has ended, before the request is cut. */
+  /** The response has ended, and nobody reads the request any more. */
+  discards = false;
+  /** What may still arrive then before the request is cut. */
   discardLeft = 0;
 
   /** The queue of the body. */

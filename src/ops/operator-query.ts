@@ -100,8 +100,7 @@ function read(name: string, text: string): unknown {
 }
 
 function numberOf(text: string): number | string {
-  const number = Number(text);
-  return text === '' || Number.isNaN(number) ? text : number;
+  return /^-?\d+(?:\.\d+)?$|^Infinity$/.test(text) ? Number(text) : text;
 }
 
 /** Only one of the values would be looked at: two filters would select more than either names. */

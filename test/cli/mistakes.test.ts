@@ -55,6 +55,7 @@ describe('lastcall at the command line', function () {
     ['a flag without its value', () => ['serve', '--port'], /'--port <value>' argument missing/],
     ['two apps', () => ['serve', 'a.js', 'b.js'], /serve takes one app, got 2/],
     ['a port that is none', () => ['serve', '--port', 'http'], /--port must be a port from 0 to 65535, got 'http'/],
+    ['a host that is empty', () => ['serve', '--host', ''], /--host must be a name or an address, got nothing/],
     ['a port out of range', () => ['serve', '--port', '65536'], /--port must be a port/],
     ['a delay that is none', () => ['serve', '--delay', 'soon'], /--delay must be a time such as .*, got 'soon'/],
     ['a delay that leaves no time to drain', () => ['serve', '--delay', '25s'], /--delay must be from 0 to 24000 ms/],

@@ -2,7 +2,7 @@
  * The contract of a Connection: what it tells its owner, and its drain signal, whatever protocol it speaks. How it ends
  * is drain.contract.ts's. Run against every implementation.
  */
-import { once } from 'node:events';
+import { addAbortListener, once } from 'node:events';
 import { connect as connectTcp } from 'node:net';
 import { expect } from 'chai';
 import { epochNow } from '../../src/core/timing.js';
@@ -150,6 +150,27 @@ export function describeConnection(implementation: Implementation): void {
         res.end();
         await drained;
         expect(connection.drainSignal.aborted).to.equal(true);
+      });
+
+      it('never aborts for a connection that ends without a drain', async () => {
+        const { connection, req } = await busy();
+        const signal = drainSignal(req);
+        connection.destroy();
+        await connection.closed;
+        expect([signal.aborted, drainSignal(req).aborted]).to.deep.equal([false, false]);
+      });
+
+      it('may have a listener of each request in flight', async () => {
+        const { connection, req } = await busy();
+        const warnings: string[] = [];
+        const warned = ({ message }: Error): void => void warnings.push(message);
+        process.on('warning', warned);
+        const listening = Array.from({ length: 200 }, () => addAbortListener(drainSignal(req), () => {}));
+        await new Promise((resolve) => setImmediate(resolve));
+        for (const each of listening) each[Symbol.dispose]();
+        process.off('warning', warned);
+        connection.destroy();
+        expect(warnings).to.deep.equal([]);
       });
 
       it('finds the drain under way when its listener calls gracefulShutdown', async () => {

@@ -47,6 +47,21 @@ for (const { name, tls } of TRANSPORTS) {
       });
     }
 
+    it('tells whoever forwards a body that it is aborted', async () => {
+      const events: string[] = [];
+      const site = await Site.open({ tls, options: { h1: { bodyTimeout: 100 } } }, (req) => {
+        req.on('aborted', () => events.push(`aborted ${req.aborted}`));
+        req.on('error', (error: NodeJS.ErrnoException) => events.push(`error ${error.code}`));
+        req.on('close', () => events.push('close'));
+        req.on('data', () => {});
+      });
+      const client = await site.connect();
+      client.write(`${HEAD}half`, ['POST']);
+      expect((await client.response()).status).to.equal(408);
+      await delay(20);
+      expect(events).to.deep.equal(['aborted true', 'error ECONNRESET', 'close']);
+    });
+
     it('says nothing to a connection that says nothing, whatever the limits', async () => {
       const site = await open({ headersTimeout: 40, requestTimeout: 40, bodyTimeout: 40 });
       const silent = await site.connect();

@@ -41,6 +41,26 @@ describe('the times of an HTTP/2 connection', () => {
     await host.connection.closed;
   });
 
+  it('leave a body alone that comes a few octets at a time in one frame', async () => {
+    const OCTETS = 2_000;
+    let timeouts = 0;
+    const [, client] = await pair(
+      (req, res) => {
+        req.setTimeout(250, () => timeouts++);
+        req.resume().on('end', () => res.end('all'));
+      },
+      { h2: { bodyTimeout: 250 } },
+    );
+    const id = client.request({ method: 'POST', open: true });
+    const frame = encodeFrame(FrameType.DATA, Flag.END_STREAM, id, Buffer.alloc(OCTETS));
+    for (let at = 0; at < frame.length; at += 100) {
+      client.transport.write(frame.subarray(at, at + 100));
+      await new Promise((resolve) => setTimeout(resolve, 40));
+    }
+    expect((await client.response(id)).text).to.equal('all');
+    expect(timeouts).to.equal(0);
+  });
+
   it('leave a connection alone whose preface has come', async () => {
     const [host, client] = await pair((_req, res) => res.end('ok'), { h2: { prefaceTimeout: 400 } });
     await client.expectAck('SETTINGS');

@@ -192,6 +192,9 @@ describe('an HTTP/2 request', () => {
     expect((await client.fetch({ authority: 'localhost:8443' })).status).to.equal(200);
     expect((await client.fetch({ authority: '127.0.0.1' })).status).to.equal(200);
     expect((await client.fetch({ authority: 'example.com' })).status).to.equal(421);
+    // An address for Node, and for OpenSSL none.
+    expect((await client.fetch({ authority: '[fe80::1%eth0]' })).status).to.equal(421);
+    expect((await client.fetch({ authority: 'localhost' })).status).to.equal(200);
   });
 
   it('names its host by the field host where there is no :authority', async () => {

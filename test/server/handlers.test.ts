@@ -1,10 +1,12 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { setTimeout as pause } from 'node:timers/promises';
+import { format, inspect } from 'node:util';
 import { expect } from 'chai';
 import { H1Client } from '../wire/h1-client.js';
 import { H2Client } from '../wire/h2-client.js';
-import { eventually, PORTS, Servers } from './support.js';
+import { eventually, PORTS, Servers, uncaughtDuring } from './support.js';
 
 interface Failure {
   readonly error: Error;
@@ -210,6 +212,50 @@ for (const kind of PORTS) {
         client.destroy();
       }
       await eventually(() => failures.length === 2, 'two failures');
+    });
+
+    it('that throws what can’t be made a text of leaves the process alone', async () => {
+      const unprintable = {
+        [inspect.custom](): string {
+          throw new Error('cannot be printed');
+        },
+      };
+      const { port } = await servers.start(kind, {}, (req, res) => {
+        if (req.url === '/good') {
+          res.end('good');
+          return;
+        }
+        if (req.url === '/begun') res.write('part of an answer');
+        throw req.url === '/bare' ? Object.create(null) : unprintable;
+      });
+      const uncaught: string[] = [];
+      const { error } = console;
+      // Quiet, and formatting all the same.
+      console.error = (...words: unknown[]) => void format(...words);
+      try {
+        await uncaughtDuring(
+          (message) => uncaught.push(message),
+          async () => {
+            for (const connect of [H1Client.connect, H2Client.connect]) {
+              for (const path of ['/bare', '/unprintable']) {
+                const client = await connect({ port, tls });
+                expect((await client.fetch({ path })).status).to.equal(500);
+                client.destroy();
+              }
+              const client = await connect({ port, tls });
+              client.request({ path: '/begun' });
+              await pause(50);
+              client.destroy();
+            }
+          },
+        );
+      } finally {
+        console.error = error;
+      }
+      expect(uncaught).to.deep.equal([]);
+      const client = await H2Client.connect({ port, tls });
+      expect((await client.fetch({ path: '/good' })).text).to.equal('good');
+      client.destroy();
     });
 
     it('whose failure nobody listens for is printed to stderr', async () => {

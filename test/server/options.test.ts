@@ -87,6 +87,12 @@ describe('createServer: options', () => {
     const error = await thrown(async () => createServer({ ...(await certificate()), cleartext: true }));
     expect(error.code).to.equal('ERR_LASTCALL_OPTION');
     expect(error.message).to.match(/cleartext/);
+    // Nobody would be asked for a certificate.
+    for (const option of [{ requestCert: true }, { ca: 'x' }, { minVersion: 'TLSv1.3' as const }, { ciphers: 'x' }]) {
+      const [name] = Object.keys(option);
+      const { message } = await thrown(async () => createServer({ ...option, cleartext: true }));
+      expect(message).to.equal(`option ${name} contradicts cleartext: true`);
+    }
   });
 
   it('throws for a key that does not belong to the certificate', async () => {
