@@ -125,7 +125,8 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
   }
 
   /**
-   * Stops the server, and resolves when nothing is left, or when only unknown connections are left and the time is up.
+   * Stops the server, and resolves when nothing is left, or when only unknown connections are left and the time is up, or
+   * `signal` has cut all others.
    * If it listens anew meanwhile, new connections are served, and it resolves when the older ones are closed.
    *
    * `ready` is false at once. For `delay`, all goes on as usual. Then every connection is drained; what waits to be
@@ -149,7 +150,22 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
       stop.run();
       emitApart(this, 'stopping');
     }
-    return (joined ?? stop.done).then(async (summary) => ({ ...summary, unknown: await this.unknown() }));
+    const over = new AbortController();
+    this.#waitNoLongerOn(settings.signal, over.signal);
+    return (joined ?? stop.done).then(async (summary) => {
+      over.abort();
+      return { ...summary, unknown: await this.unknown() };
+    });
+  }
+
+  /** What cuts connections waits for none that nobody knows. */
+  #waitNoLongerOn(signal: AbortSignal | undefined, over: AbortSignal): void {
+    const cut = (): void => {
+      this.#until = now();
+      if (this.#patience.at !== Infinity) this.#patience.atMost(this.#until);
+    };
+    if (signal?.aborted) cut();
+    else signal?.addEventListener('abort', cut, { once: true, signal: over });
   }
 
   #newStop(settings: ShutdownSettings): Stop {

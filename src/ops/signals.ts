@@ -33,8 +33,8 @@ export interface SignalOptions {
   readonly timeout?: number;
   /** Run one after the other when nothing is connected any more, for what `timeout` has left, but at least a second. */
   readonly cleanup?: Cleanup | readonly Cleanup[];
-  /** Called when a shutdown begins, and again when a second signal cuts it. */
-  readonly onSignal?: (cause: ShutdownCause, step: 'drain' | 'cut') => void;
+  /** Called when a shutdown begins, and again when a second signal cuts it. When it fails, that is printed to stderr. */
+  readonly onSignal?: (cause: ShutdownCause, step: 'drain' | 'cut') => unknown;
 }
 
 const SIGNAL_OPTIONS = ['signals', 'timeout', 'cleanup', 'onSignal'] as const;
@@ -116,7 +116,8 @@ let worst: number = EXIT.length - 1;
 export function onSignals(server: Stoppable, options: SignalOptions = {}): (() => void) & Disposable {
   const settings = signalSettings(options);
   const shutdown = new SignalShutdown(server, settings);
-  const onStopping = (): void => {
+  // A worker is disconnected by closing its servers; one that has none of the cluster's hears of nothing else than that.
+  const onDisconnect = (): void => {
     if (cluster.worker?.exitedAfterDisconnect === true) shutdown.handle('disconnect');
   };
   const listeners = [...settings.signals.keys()].map((name) => {
@@ -131,10 +132,12 @@ export function onSignals(server: Stoppable, options: SignalOptions = {}): (() =
     warnOfOthers(name);
     process.on(name, listener);
   }
-  server.on?.('stopping', onStopping);
+  server.on?.('stopping', onDisconnect);
+  if (cluster.isWorker) process.on('disconnect', onDisconnect);
   const dispose = (): void => {
     for (const { name, listener } of listeners) process.off(name, listener);
-    server.off?.('stopping', onStopping);
+    server.off?.('stopping', onDisconnect);
+    process.off('disconnect', onDisconnect);
   };
   return Object.assign(dispose, { [Symbol.dispose]: dispose });
 }
@@ -227,7 +230,7 @@ class SignalShutdown {
       this.#state = 'ending';
       this.#startedAt = now();
       underWay++;
-      this.#settings.onSignal?.(cause, 'drain');
+      this.#tell(cause, 'drain');
       void this.#run(this.#asked(cause));
     } else if (cause !== 'disconnect') this.#handleAgain(cause);
   }
@@ -235,13 +238,23 @@ class SignalShutdown {
   #handleAgain(cause: ShutdownCause): void {
     const echo = process.env.npm_lifecycle_event === undefined ? 0 : NPM_ECHO;
     if (now() - this.#startedAt < echo || this.#cut.signal.aborted) return;
-    if (this.#drains > 0 || this.#state !== 'over') this.#settings.onSignal?.(cause, 'cut');
+    if (this.#drains > 0 || this.#state !== 'over') this.#tell(cause, 'cut');
     this.#cut.abort();
     setTimeout(() => {
       if (this.#drains === 0) return;
       for (const connection of this.#server.connections) connection.destroy();
       process.exit(1);
     }, CUT_GRACE).unref();
+  }
+
+  /** What it makes of that, failures included, is no reason to end otherwise. */
+  #tell(cause: ShutdownCause, step: 'drain' | 'cut'): void {
+    const failed = (error: unknown): void => console.error('lastcall: onSignal failed:', error);
+    try {
+      Promise.resolve(this.#settings.onSignal?.(cause, step)).catch(failed);
+    } catch (error) {
+      failed(error);
+    }
   }
 
   async #run(asked: Asked): Promise<void> {

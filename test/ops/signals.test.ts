@@ -143,6 +143,39 @@ describe('onSignals', function () {
     client.destroy();
   });
 
+  it('a second signal waits for no connections that nobody knows: cleans up, exit code 1', async () => {
+    const child = start(process.execPath, [ADOPTED], { TIMEOUT: '20000' });
+    const [, port] = await child.says(/serving (\d+) \n/);
+    const client = await connect(Number(port));
+    client.request({ headers: { Connection: 'Upgrade', Upgrade: 'websocket' } });
+    await child.says(/upgraded/);
+    child.signal('SIGTERM');
+    await child.says(/SIGTERM drain/);
+    const from = performance.now();
+    child.signal('SIGTERM');
+    const { code, stdout } = await child.ended;
+    expect(stdout).to.match(/SIGTERM cut\ncleanup\n$/);
+    expect(code).to.equal(1);
+    expect(performance.now() - from).to.be.below(3_000);
+    client.destroy();
+  });
+
+  for (const [how, onSignal] of [
+    ['throws', '() => { throw new Error("no registry"); }'],
+    ['rejects', 'async () => { throw new Error("no registry"); }'],
+  ] as const) {
+    it(`an onSignal that ${how} is told on stderr, and all is drained; exit code 0`, async () => {
+      const { process: child, port } = await serving(`{ signals: { SIGTERM: { delay: 0 } }, onSignal: ${onSignal} }`);
+      const client = await asking(child, port, '/drained/200');
+      child.signal('SIGTERM');
+      const answer = await client.response();
+      expect([answer.text, answer.connectionHas('close')]).to.deep.equal(['slow', true]);
+      const { code, stderr } = await child.ended;
+      expect(stderr).to.match(/onSignal failed: Error: no registry/);
+      expect(code).to.equal(0);
+    });
+  }
+
   describe('cleanup', () => {
     it('runs when nothing is connected any more, one after the other, with the summary', async () => {
       const { process: child, port } = await serving(`{ cleanup: [
@@ -415,6 +448,24 @@ describe('onSignals', function () {
       child.signal('SIGUSR2');
       expect(await client.ended()).to.equal('reset');
       expect((await child.ended).stdout).to.match(/worker ended with 1, after a disconnect\n$/);
+    });
+
+    it('worker.disconnect() ends a worker that does not listen yet, cleaned up', async () => {
+      const child = start(process.execPath, [CLUSTER], { LISTEN: 'never' });
+      await child.says(/starting/);
+      child.signal('SIGUSR2');
+      expect((await child.ended).stdout).to.match(
+        /disconnect drain\ncleanup, 0 served, undefined\nworker ended with 0, after a disconnect\n$/,
+      );
+    });
+
+    it('worker.disconnect() drains a worker that listens by itself', async () => {
+      const { process: child, port } = await cluster({ LISTEN: 'exclusive' });
+      const client = await asking(child, port, '/drained/500');
+      child.signal('SIGUSR2');
+      await child.says(/disconnect drain/);
+      expect((await client.response()).connectionHas('close')).to.equal(true);
+      expect((await child.ended).stdout).to.match(/worker ended with 0, after a disconnect\n$/);
     });
 
     it('so does a worker that disconnects itself; the primary knows that it was meant', async () => {

@@ -5,7 +5,12 @@ import { adopt, onSignals } from '../../../src/index.js';
 
 const server = createServer().on('upgrade', (_req, socket) => {
   socket.on('error', () => {});
-  onSignals(adopt(server), { timeout: 300, signals: { SIGTERM: { delay: 0 } } });
+  onSignals(adopt(server), {
+    timeout: Number(process.env.TIMEOUT ?? 300),
+    signals: { SIGTERM: { delay: 0 } },
+    onSignal: (cause, step) => process.stdout.write(`${cause} ${step}\n`),
+    cleanup: () => process.stdout.write('cleanup\n'),
+  });
   process.stdout.write('upgraded\n');
 });
 server.listen(0, '127.0.0.1', () => {

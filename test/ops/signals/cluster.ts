@@ -36,5 +36,14 @@ if (cluster.isPrimary) {
       cleanup: (summary) => say(`cleanup, ${summary.served} served, ${(server.address() as AddressInfo | null)?.port}`),
     });
   }
-  server.listen(0, '127.0.0.1');
+  const { LISTEN } = process.env;
+  if (LISTEN === 'never') {
+    say('starting');
+    setTimeout(() => say('started after all'), 30_000);
+  } else if (LISTEN === 'exclusive') {
+    // The primary hears nothing of it.
+    server.listen({ port: 0, host: '127.0.0.1', exclusive: true }, () =>
+      say(`serving ${(server.address() as AddressInfo).port} ${process.pid} `),
+    );
+  } else server.listen(0, '127.0.0.1');
 }
