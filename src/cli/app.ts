@@ -19,16 +19,26 @@ export async function loadApp(path: string): Promise<RequestListener> {
   } catch (error) {
     throw new CliError(`cannot load ${path}: ${describe(error)}`);
   }
-  if (typeof loaded.default === 'function') return loaded.default as RequestListener;
-  const found =
-    loaded.default === undefined ? 'it has no default export' : `its default export is ${kind(loaded.default)}`;
+  const listener = defaultOf(loaded);
+  if (typeof listener === 'function') return listener as RequestListener;
+  const found = listener === undefined ? 'it has no default export' : `its default export is ${kind(listener)}`;
   throw new CliError(`${path} exports no listener: ${found}, where a function (req, res) is needed`);
 }
+
+/** Of an ES module that was compiled to CommonJS, its own default export is a property of Node's. */
+function defaultOf({ default: exported }: { default?: unknown }): unknown {
+  if (typeof exported !== 'object' || exported === null || !('__esModule' in exported)) return exported;
+  return (exported as { default?: unknown }).default;
+}
+
+/** A place in a stack, which is a URL or, in CommonJS, a path. */
+const PLACE = /(?:\(|at |^)((?:file:\/\/|\/|[A-Za-z]:\\)[^()]*?:\d+)(?::\d+)?\)?$/;
 
 /** The line that names the error and, when it can be told, where it happened. */
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return `it threw ${firstLine(String(error))}`;
-  const where = /(file:\/\/\S+?:\d+)(?::\d+)?/.exec(error.stack ?? '')?.[1];
+  const lines = (error.stack ?? '').split('\n').filter((line) => !line.includes(import.meta.url));
+  const where = lines.map((line) => PLACE.exec(line)?.[1]).find((place) => place !== undefined);
   return `${error.name}: ${firstLine(error.message)}${where === undefined ? '' : ` (at ${where})`}`;
 }
 

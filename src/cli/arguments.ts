@@ -106,13 +106,17 @@ function parse<Options extends NonNullable<ParseArgsConfig['options']>>(
   args: readonly string[],
   options: Options,
 ) {
+  const help = `see ${command === undefined ? 'lastcall --help' : `lastcall ${command} --help`}`;
   try {
-    return parseArgs({ args: [...args], allowPositionals: true, options });
+    const parsed = parseArgs({ args: [...args], allowPositionals: true, options, tokens: true });
+    const given = parsed.tokens.flatMap((token) => (token.kind === 'option' ? token.name : []));
+    const twice = given.find((name, index) => given.indexOf(name) < index);
+    if (twice !== undefined) throw new CliError(`--${twice} is given twice (${help})`);
+    return parsed;
   } catch (error) {
     const { code, message } = error as { code?: string; message: string };
     if (code === undefined || !code.startsWith('ERR_PARSE_ARGS')) throw error;
-    const help = command === undefined ? 'lastcall --help' : `lastcall ${command} --help`;
-    throw new CliError(`${sentence(message)} (see ${help})`);
+    throw new CliError(`${sentence(message)} (${help})`);
   }
 }
 

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
 import type { DrainReport, DrainSummary } from '../core/report.js';
 import type { DrainProgress } from '../core/waves.js';
+import { OPERATOR } from '../ops/operator-reply.js';
 import { formatProgress, formatReport, formatSummary } from '../ops/text.js';
 import { CliError, reasonOf } from './error.js';
 import type { DrainArguments, ListArguments } from './operator-arguments.js';
@@ -130,6 +131,10 @@ async function ask(
   }
   // A reset in the middle of the answer: whoever reads it is told.
   req.on('error', () => {});
+  if (answer.headers.server !== OPERATOR) {
+    answer.destroy();
+    throw noEndpoint(url);
+  }
   const saysYes = (answer.statusCode ?? 500) < 400;
   const pieces = piecesOf(answer, saysYes && method === 'POST' ? brokenOff : cutShort);
   if (answer.statusCode === status) return pieces;

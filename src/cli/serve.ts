@@ -1,6 +1,6 @@
 /** `lastcall serve`: puts the application, the certificate, the server, the operator endpoint and the signals together. */
 import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, isIPv6 } from 'node:net';
 import { createServer, type Server } from '../index.js';
 import { type OperatorEndpoint, startOperator } from '../ops/operator.js';
 import { defaultSignals, onSignals } from '../ops/signals.js';
@@ -74,8 +74,8 @@ async function listen(server: Server, port: number, host: string): Promise<void>
 
 /** A name that the certificate covers. */
 function nameFor(host: string, address: string): string {
-  if (host === address && !['127.0.0.1', '::1', '0.0.0.0', '::'].includes(address)) return address;
-  return ['127.0.0.1', '::1', '0.0.0.0', '::'].includes(address) ? 'localhost' : host;
+  if (['127.0.0.1', '::1', '0.0.0.0', '::'].includes(address)) return 'localhost';
+  return isIPv6(host) ? `[${host}]` : host;
 }
 
 function whatToTry(url: string, operator: string | undefined, selfSigned: boolean): string {

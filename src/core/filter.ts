@@ -281,7 +281,7 @@ const ROUNDING = 1e-9;
 
 function sampler({ fraction, count, order, seed }: Sample): <C extends Connection>(matching: C[]) => C[] {
   return (matching) => {
-    const size = fraction === undefined ? (count ?? 0) : Math.ceil(matching.length * fraction - ROUNDING);
+    const size = fraction === undefined ? (count ?? 0) : Math.max(1, Math.ceil(matching.length * fraction - ROUNDING));
     if (size >= matching.length) return matching;
     if (order !== 'random') return matching.slice(0, size);
     // Each id gets its own number between 0 and 2^32; the lowest are picked, and stay in their order.

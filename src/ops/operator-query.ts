@@ -6,7 +6,7 @@ import { parseDuration } from '../core/duration-text.js';
 import type { ConnectionFilter } from '../core/filter.js';
 import { parseFilter } from '../core/filter-text.js';
 import { ERR_OPTION } from '../core/options.js';
-import { type DrainOptions, drainSettings } from '../core/shutdown.js';
+import { DRAIN_OPTIONS, type DrainOptions, drainSettings } from '../core/shutdown.js';
 import { type WaveOptions, waveSettings } from '../core/waves.js';
 
 /** How an answer is given, whatever is asked. */
@@ -22,8 +22,14 @@ const DURATIONS = ['timeout', 'idleWait', 'settle', 'linger', 'lingerMax', 'spre
 const COUNTS = ['concurrency'];
 const FLAGS = ['follow'];
 
-/** The parameters of waves; every other one is of each single drain. */
+/** How a flag is said; without a value it is meant, too. */
+const YES = ['', '1', 'true'];
+const NO = ['0', 'false'];
+
+/** The parameters of waves, */
 const OF_WAVES = ['spread', 'concurrency', 'follow'];
+/** and those of each single drain: an AbortSignal can't be sent. */
+const OF_EACH = DRAIN_OPTIONS.filter((name) => name !== 'signal');
 
 /** A filter, and what to call it in an answer. */
 export interface NamedFilter {
@@ -55,7 +61,7 @@ export function drainManyQuery(query: URLSearchParams): {
   what: NamedFilter;
   options: Omit<DrainOptions, 'signal'> & WaveOptions;
 } {
-  const given = valuesOf(query, ['filter', ...WAITING]);
+  const given = valuesOf(query, ['filter', ...WAITING], [...OF_EACH, ...OF_WAVES]);
   const text = query.get('filter');
   if (text === null) {
     throw wrong('filter is missing: say what to drain, such as ?filter=tag.tenant=acme, or ?filter=all');
@@ -75,13 +81,24 @@ export function drainManyQuery(query: URLSearchParams): {
  * @throws {RangeError} ERR_LASTCALL_OPTION for one out of its range
  */
 export function drainOneQuery(query: URLSearchParams): DrainOptions {
-  const given = valuesOf(query, WAITING);
+  const given = valuesOf(query, WAITING, OF_EACH);
   drainSettings(given);
   return given;
 }
 
-function valuesOf(query: URLSearchParams, others: readonly string[]): Record<string, unknown> {
+/** Whether a flag is set: `progress`, `json=1`. */
+export function flagOf(query: URLSearchParams, name: string): boolean {
+  const text = query.get(name);
+  return text !== null && YES.includes(text);
+}
+
+function valuesOf(
+  query: URLSearchParams,
+  others: readonly string[],
+  options: readonly string[],
+): Record<string, unknown> {
   refuseRepeated(query);
+  refuseUnknown(query, [...others, ...options]);
   const wait = query.get('wait') ?? '';
   if (!WAITS.includes(wait)) throw wrong(`wait is 0 or 1, not "${wait}"`);
   const given: Record<string, unknown> = {};
@@ -95,7 +112,7 @@ function valuesOf(query: URLSearchParams, others: readonly string[]): Record<str
 function read(name: string, text: string): unknown {
   if (DURATIONS.includes(name)) return parseDuration(text) ?? numberOf(text);
   if (COUNTS.includes(name)) return numberOf(text);
-  if (FLAGS.includes(name)) return ['', '1', 'true'].includes(text) ? true : text;
+  if (FLAGS.includes(name)) return YES.includes(text) || (NO.includes(text) ? false : text);
   return text;
 }
 
@@ -115,6 +132,10 @@ function refuseUnknown(query: URLSearchParams, known: readonly string[]): void {
     if (!known.includes(name) && !FORM.includes(name)) {
       throw wrong(`unknown parameter ${name} (known: ${[...known, ...FORM].join(', ')})`);
     }
+  }
+  for (const name of ['json', 'progress']) {
+    const text = query.get(name);
+    if (text !== null && ![...YES, ...NO].includes(text)) throw wrong(`${name} is 0 or 1, not "${text}"`);
   }
 }
 

@@ -15,6 +15,9 @@ export interface Answer {
   readonly json: unknown;
 }
 
+/** What the field Server says (RFC 9110 §10.2.4): the command asks whoever is at a port. */
+export const OPERATOR = 'lastcall-operator';
+
 /** Between two lines of progress, in ms. */
 const PROGRESS_INTERVAL = 1_000;
 
@@ -22,6 +25,8 @@ export class Reply {
   readonly #res: ServerResponse;
   readonly #wantsJson: boolean;
   readonly #leaving = new AbortController();
+  /** JSON, an object a line. */
+  #inLines = false;
   /** The latest progress, unless it has been told. */
   #untold: DrainProgress | undefined;
   #telling: NodeJS.Timeout | undefined;
@@ -40,18 +45,24 @@ export class Reply {
     return this.#leaving.signal;
   }
 
-  /** The latest is told once a second, if it is news: a line of text, or with JSON an object with `progress`. */
-  readonly progress = (progress: DrainProgress): void => {
-    if (this.#res.writableEnded || this.#res.destroyed) return;
-    this.#untold = progress;
-    this.#telling ??= setInterval(() => this.#tell(), PROGRESS_INTERVAL).unref();
-  };
+  /**
+   * Whom to tell how far it is: the latest is told once a second, if it is news, in a line of text, or with JSON an object
+   * with `progress`. The result is a line then, too, however soon it is there.
+   */
+  progress(): (progress: DrainProgress) => void {
+    this.#inLines = this.#wantsJson;
+    return (progress) => {
+      if (this.#res.writableEnded || this.#res.destroyed) return;
+      this.#untold = progress;
+      this.#telling ??= setInterval(() => this.#tell(), PROGRESS_INTERVAL).unref();
+    };
+  }
 
   #tell(): void {
     const progress = this.#untold;
     if (progress === undefined) return;
     this.#untold = undefined;
-    if (!this.#res.headersSent) this.#head(200, this.#wantsJson ? 'application/x-ndjson' : undefined);
+    if (!this.#res.headersSent) this.#head(200);
     this.#res.write(this.#wantsJson ? `${JSON.stringify({ progress })}\n` : formatProgress(progress));
   }
 
@@ -71,7 +82,7 @@ export class Reply {
 
   #end({ status = 200, allow, text, json }: Answer): void {
     const told = this.#res.headersSent;
-    const body = this.#wantsJson ? `${JSON.stringify(json, null, told ? 0 : 2)}\n` : text;
+    const body = this.#wantsJson ? `${JSON.stringify(json, null, this.#inLines ? 0 : 2)}\n` : text;
     if (!told) {
       if (allow !== undefined) this.#res.setHeader('allow', allow);
       this.#head(status);
@@ -90,9 +101,11 @@ export class Reply {
     res.end();
   }
 
-  #head(status: number, type = this.#wantsJson ? 'application/json' : 'text/plain; charset=utf-8'): void {
+  #head(status: number): void {
+    const json = this.#inLines ? 'application/x-ndjson' : 'application/json';
     this.#res.writeHead(status, {
-      'content-type': type,
+      'content-type': this.#wantsJson ? json : 'text/plain; charset=utf-8',
+      server: OPERATOR,
       'cache-control': 'no-store',
       'x-content-type-options': 'nosniff',
     });

@@ -14,7 +14,7 @@ import { gracefulShutdown } from '../core/shutdown.js';
 import { connectionJson, type Listing, listing } from './connection-list.js';
 import type { Drainable } from './drainable.js';
 import { refusal } from './operator-guard.js';
-import { drainManyQuery, drainOneQuery, listQuery } from './operator-query.js';
+import { drainManyQuery, drainOneQuery, flagOf, listQuery } from './operator-query.js';
 import { type Answer, Reply } from './operator-reply.js';
 import { type RequestTarget, targetOf } from './target.js';
 import { formatConnection, formatLimits, formatReport, formatSummary } from './text.js';
@@ -141,7 +141,7 @@ export function operatorListener(server: Drainable): (req: IncomingMessage, res:
   function drainMany(query: URLSearchParams, reply: Reply): Promise<Answer> {
     const { what, options } = drainManyQuery(query);
     const name = what.text === 'all' ? 'all connections' : what.text;
-    const told = query.has('progress') ? { onProgress: reply.progress } : {};
+    const told = flagOf(query, 'progress') ? { onProgress: reply.progress() } : {};
     // Who waits for the end and leaves has changed their mind: what has begun goes on, and nothing more begins.
     const waited = query.get('wait') === '0' ? {} : { signal: reply.left };
     return follow(name, server.drain(what.filter, { ...options, ...waited, ...told }), query);
@@ -179,7 +179,7 @@ export function operatorListener(server: Drainable): (req: IncomingMessage, res:
   return (req, res) => {
     req.resume();
     const target = targetOf(req);
-    const wantsJson = target.query.has('json') || /\bapplication\/json\b/.test(req.headers.accept ?? '');
+    const wantsJson = flagOf(target.query, 'json') || /\bapplication\/json\b/.test(req.headers.accept ?? '');
     const reply = new Reply(res, wantsJson);
     const refused = refusal(req);
     const answered = refused === undefined ? answer(req, target, reply) : Promise.resolve(problem(403, refused));

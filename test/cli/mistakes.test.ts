@@ -26,6 +26,11 @@ describe('lastcall at the command line', function () {
     writeFileSync(file('garbage.pem'), 'not a PEM file\n');
     writeFileSync(file('app.mjs'), 'export default (req, res) => res.end(req.httpVersion + req.url);\n');
     writeFileSync(file('app.cjs'), 'module.exports = (req, res) => res.end("common");\n');
+    writeFileSync(
+      file('compiled.cjs'),
+      "'use strict';\nObject.defineProperty(exports, '__esModule', { value: true });\nexports.default = (req, res) => res.end('compiled');\n",
+    );
+    writeFileSync(file('throws.cjs'), '\nthrow new TypeError("no database");\n');
     writeFileSync(file('none.mjs'), 'export const app = 1;\n');
     writeFileSync(file('object.mjs'), 'export default {};\n');
     writeFileSync(file('throws.mjs'), 'throw new TypeError("no database\\nsecond line");\n');
@@ -55,6 +60,12 @@ describe('lastcall at the command line', function () {
     ['a flag without its value', () => ['serve', '--port'], /'--port <value>' argument missing/],
     ['two apps', () => ['serve', 'a.js', 'b.js'], /serve takes one app, got 2/],
     ['a port that is none', () => ['serve', '--port', 'http'], /--port must be a port from 0 to 65535, got 'http'/],
+    [
+      'a CommonJS application that throws, with its place',
+      () => ['serve', file('throws.cjs')],
+      /cannot load .*throws\.cjs: TypeError: no database \(at .*throws\.cjs:2\)$/m,
+    ],
+    ['an option that is given twice', () => ['serve', '--port', '1', '--port', '2'], /--port is given twice \(see /],
     ['a host that is empty', () => ['serve', '--host', ''], /--host must be a name or an address, got nothing/],
     ['a port out of range', () => ['serve', '--port', '65536'], /--port must be a port/],
     ['a delay that is none', () => ['serve', '--delay', 'soon'], /--delay must be a time such as .*, got 'soon'/],
@@ -191,6 +202,19 @@ describe('lastcall at the command line', function () {
     needs(this, 'curl');
     const { url } = await serve(file('app.cjs'));
     expect((await curl(`${url}/`).ended).stdout).to.equal('common');
+  });
+
+  it('serves an ES module that was compiled to CommonJS', async function () {
+    needs(this, 'curl');
+    const { url } = await serve(file('compiled.cjs'));
+    expect((await curl(`${url}/`).ended).stdout).to.equal('compiled');
+  });
+
+  it('puts an IPv6 address in brackets', async () => {
+    const process = lastcall('serve', '--port', '0', '--operator', 'off', '--host', '::ffff:127.0.0.1');
+    await process.says(/https:\/\/\[::ffff:127\.0\.0\.1\]:\d+/);
+    process.signal('SIGINT');
+    await process.ended;
   });
 
   it('serves without an operator endpoint when told so', async () => {

@@ -4,6 +4,7 @@ import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { expect } from 'chai';
+import { OPERATOR } from '../../src/ops/operator-reply.js';
 import { built, endAll, lastcall, listing, type Serving, serve } from './process.js';
 
 describe('lastcall list and lastcall drain', function () {
@@ -132,6 +133,7 @@ describe('lastcall list and lastcall drain', function () {
   ] as const) {
     it(`tells an endpoint that breaks off ${when} from a drain that never began`, async () => {
       const endpoint = createServer((_req, res) => {
+        res.setHeader('server', OPERATOR);
         answer(res);
         setImmediate(() => res.destroy());
       });
@@ -155,6 +157,7 @@ describe('lastcall list and lastcall drain', function () {
       const answers: ServerResponse[] = [];
       const endpoint = createServer((_req, res) => {
         answers.push(res);
+        res.setHeader('server', OPERATOR);
         res.statusCode = args.includes('--no-wait' as never) ? 202 : 200;
         res.write(begun);
       });
@@ -172,18 +175,24 @@ describe('lastcall list and lastcall drain', function () {
     });
   }
 
-  for (const [body, ...options] of [
-    ['hello'],
-    ['"hello"'],
-    ['{"error":"none of your business"}'],
-    ['hello', '--no-wait'],
+  for (const [body, server, ...args] of [
+    ['hello', OPERATOR, 'drain', 'all'],
+    ['"hello"', OPERATOR, 'drain', 'all'],
+    ['{"error":"none of your business"}', OPERATOR, 'drain', 'all'],
+    ['hello', OPERATOR, 'drain', 'all', '--no-wait'],
+    ['{"aborted":0,"unserved":0}', 'Apache', 'drain', 'all'],
+    ['hello', 'Apache', 'list'],
+    ['{"connections":[]}', undefined, 'list', '--json'],
   ] as const) {
-    it(`says so when what answers a drain ${options.join()} with ${body} is no operator endpoint`, async () => {
-      const endpoint = createServer((_req, res) => void res.end(body));
+    it(`says so when what answers ${args.join(' ')} with ${body}, as ${server}, is no operator endpoint`, async () => {
+      const endpoint = createServer((_req, res) => {
+        if (server !== undefined) res.setHeader('server', server);
+        res.end(body);
+      });
       endpoint.listen(0, '127.0.0.1');
       await once(endpoint, 'listening');
       const port = String((endpoint.address() as AddressInfo).port);
-      const { code, stdout, stderr } = await lastcall('drain', 'all', ...options, '--operator', port).ended;
+      const { code, stdout, stderr } = await lastcall(...args, '--operator', port).ended;
       endpoint.close();
       expect(stdout).to.equal('');
       expect(stderr).to.match(/^lastcall: what answers at http:\/\/127\.0\.0\.1:\d+ is no operator endpoint\n$/);

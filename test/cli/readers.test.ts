@@ -4,6 +4,7 @@ import { createServer, type ServerResponse } from 'node:http';
 import { request } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
+import { OPERATOR } from '../../src/ops/operator-reply.js';
 import { built, endAll, lastcall, listing, type Serving, serve } from './process.js';
 
 describe('a command that nobody reads any more', function () {
@@ -57,6 +58,7 @@ describe('a command that nobody reads any more', function () {
     const answers: ServerResponse[] = [];
     const endpoint = createServer((_req, res) => {
       answers.push(res);
+      res.setHeader('server', OPERATOR);
       res.write('ID  PROTOCOL\n');
     });
     endpoint.listen(0, '127.0.0.1');

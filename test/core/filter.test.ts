@@ -284,6 +284,7 @@ describe('a sample', () => {
     expect(sample('sample=5')).to.deep.equal(ids(thirty).slice(0, 5));
     expect(sample('sample=10%')).to.have.length(3);
     expect(sample('sample=0.1%')).to.have.length(1);
+    expect(sample('sample=0.0000000001%')).to.have.length(1);
     expect(sample('sample=100%')).to.deep.equal(ids(thirty));
     expect(sample('sample=31')).to.have.length(30);
     expect(sample('sample=10%', [])).to.deep.equal([]);

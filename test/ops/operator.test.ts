@@ -285,14 +285,16 @@ describe('the operator endpoint', () => {
     ['/drain', 'GET', 405, /GET is not allowed here, POST is/],
     ['/connections', 'DELETE', 405, /DELETE is not allowed here, GET is/],
     ['/drain', 'POST', 400, /filter is missing: say what to drain, such as \?filter=tag\.tenant=acme, or \?filter=all/],
-    ['/drain?filter=all&timeuot=1', 'POST', 400, /unknown option drain\.timeuot/],
+    ['/drain?filter=all&timeuot=1', 'POST', 400, /unknown parameter timeuot \(known: filter, .*spread/],
     ['/drain?filter=all&timeout=soon', 'POST', 400, /drain\.timeout must be a number of milliseconds, got "soon"/],
     ['/drain?filter=all&timeout=', 'POST', 400, /drain\.timeout must be a number/],
     ['/drain?filter=all&timeout=%20', 'POST', 400, /drain\.timeout must be a number/],
     ['/drain?filter=all&timeout=0x10', 'POST', 400, /drain\.timeout must be a number/],
     ['/drain?filter=all&timeout=-1', 'POST', 400, /drain\.timeout must be /],
     ['/drain?filter=all&idleWait=-1', 'POST', 400, /drain\.idleWait must be at least 0 ms/],
-    ['/drain?filter=all&signal=x', 'POST', 400, /drain\.signal must be an AbortSignal/],
+    ['/drain?filter=all&signal=x', 'POST', 400, /unknown parameter signal/],
+    ['/drain?filter=all&progress=nonsense', 'POST', 400, /^progress is 0 or 1, not "nonsense"$/m],
+    ['/connections?json=no', 'GET', 400, /json is 0 or 1, not /],
     ['/drain?filter=all&spread=-1', 'POST', 400, /drain\.spread must be at least 0 ms/],
     ['/drain?filter=all&concurrency=few', 'POST', 400, /drain\.concurrency must be a number, got "few"/],
     ['/drain?filter=all&concurrency=0', 'POST', 400, /drain\.concurrency must be a whole number from 1/],
@@ -411,6 +413,13 @@ describe('the operator endpoint', () => {
       expect(lines.at(-1)).to.match(last);
     }).timeout(10_000);
   }
+
+  it('answers with ?progress and JSON in one line also what is over at once', async () => {
+    await open();
+    const accept = 'application/json';
+    const { body } = await ask('/drain?filter=all&idleWait=0&progress', 'POST', { accept });
+    expect(body).to.match(/^\{"connections":1,.*\}\n$/);
+  });
 
   it('tells with ?progress every change within a second, and nothing twice', async () => {
     await hang();
