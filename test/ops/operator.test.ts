@@ -418,7 +418,7 @@ describe('the operator endpoint', () => {
     await open();
     const accept = 'application/json';
     const { body } = await ask('/drain?filter=all&idleWait=0&progress', 'POST', { accept });
-    expect(body).to.match(/^\{"connections":1,.*\}\n$/);
+    expect(body).to.match(/^\{.*"connections":1,.*\}\n$/);
   });
 
   it('tells with ?progress every change within a second, and nothing twice', async () => {
