@@ -2,6 +2,7 @@
  * Every undocumented member of node:http and node:http2 that lastcall touches, each behind a typed function, and all of
  * them probed once when this module loads. Those of sockets are socket-internals.ts's.
  */
+import type { AsyncResource } from 'node:async_hooks';
 import type { EventEmitter } from 'node:events';
 import { createServer, IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http';
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
@@ -135,6 +136,12 @@ let onSocketError: ((error: Error) => void) | undefined;
 /** Reads and discards what is left of a request's body, its listeners notwithstanding. */
 export function discardBody(req: IncomingMessage): void {
   (req as unknown as Required<RequestInternals>)._dump();
+}
+
+/** What comes of a request from now on is told to its listeners in an async context. */
+export function receiveWithin(req: IncomingMessage, context: AsyncResource): void {
+  const { push } = req;
+  req.push = (chunk, encoding) => context.runInAsyncScope(push, req, chunk, encoding);
 }
 
 /**

@@ -7,6 +7,7 @@ import { AsyncResource } from 'node:async_hooks';
 import { REQUEST_RESOURCE } from '../core/host.js';
 import { now } from '../core/timing.js';
 import { Share } from '../core/turns.js';
+import { receiveWithin } from '../http-internals.js';
 import type { Exchange } from './exchange.js';
 
 /** Requests that may wait for their turn, as many as HTTP/2's streams; beyond it nothing is read until half are answered. */
@@ -123,8 +124,11 @@ export class Pipeline {
   }
 
   #handle(exchange: Exchange): void {
+    const { req } = exchange;
     exchange.waits = false;
     this.#owner.handle(exchange);
+    // The rest comes in the parser's context, where what the handler has entered isn't.
+    if (!req.complete) receiveWithin(req, new AsyncResource(REQUEST_RESOURCE));
   }
 
   /** The first one has been answered. */

@@ -124,6 +124,23 @@ for (const { name, tls } of TRANSPORTS) {
       }
     }
 
+    it('hands over nothing that comes behind a FIN of the application’s own', async () => {
+      const site = await Site.open({ tls }, (req, res) => {
+        res.end('last');
+        req.socket.end();
+      });
+      const client = await site.connect();
+      const connection = await site.connection();
+      expect((await client.fetch({ path: '/first' })).text).to.equal('last');
+      expect(await client.ended()).to.equal('fin');
+      client.request({ path: '/late' });
+      await delay(100);
+      expect(site.handled).to.deep.equal(['/first']);
+      client.end();
+      await gracefulShutdown(connection, { timeout: 5_000 });
+      expect(site.server.connections.requests).to.include({ served: 1, unserved: 1, aborted: 0 });
+    });
+
     it('waits no longer than hold when idleWait is left out', async () => {
       const site = await Site.open({ tls, options: { keepAlive: { advertise: 0, hold: 600 } } });
       const client = await site.connect();

@@ -286,6 +286,41 @@ for (const kind of PORTS) {
       };
       beforeEach(() => void seen.splice(0));
 
+      for (const [protocol, Client] of [
+        ['HTTP/1.1', H1Client],
+        ['HTTP/2', H2Client],
+      ] as const) {
+        it(`what it enters is there when the rest of the body comes (${protocol})`, async () => {
+          const found: (string | undefined)[] = [];
+          const { port } = await servers.start(kind, {}, (req, res) => {
+            storage.enterWith(`set by ${req.url}`);
+            req.on('data', () => found.push(storage.getStore()));
+            req.on('end', () => {
+              found.push(storage.getStore());
+              res.end(storage.getStore());
+            });
+          });
+          const client = await Client.connect({ port, tls });
+          for (const path of ['/1', '/2']) {
+            let answer: Promise<{ readonly text: string }>;
+            if (client instanceof H2Client) {
+              const id = client.request({ method: 'POST', path, open: true });
+              await pause(30);
+              client.data(id, 'body', true);
+              answer = client.response(id);
+            } else {
+              client.write(`POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n`, ['POST']);
+              await pause(30);
+              client.write('body');
+              answer = client.response();
+            }
+            expect((await answer).text).to.equal(`set by ${path}`);
+          }
+          expect(found).to.deep.equal(['set by /1', 'set by /1', 'set by /2', 'set by /2']);
+          client.destroy();
+        });
+      }
+
       it('what it enters is invisible to the next request on its connection, and stays its own', async () => {
         const { port } = await servers.start(kind, {}, enter);
         const client = await H1Client.connect({ port, tls });
