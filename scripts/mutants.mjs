@@ -29,6 +29,7 @@ const H2_FIELDS = tests('test/h2/fields.test.ts');
 const TURNS = tests('test/core/turns.test.ts');
 const LARGE_ANSWERS = tests('test/server/large-answers.test.ts');
 const SURFACE = tests('test/server/surface.test.ts');
+const BODIES = tests('test/server/bodies.test.ts');
 const HANDLERS = tests('test/server/handlers.test.ts');
 const H2_RESPONSE = tests('test/h2-connection/response.test.ts');
 const STOPPING = someTests('test/server/shutdown.test.ts', 'listen.* again|outlives|undefined');
@@ -553,6 +554,70 @@ const MUTANTS = [
     'if (at < until) ringNext();',
     'ringNext();',
     tests('test/core/ringing.test.ts'),
+  ],
+  [
+    'lingering has all of a short timeout',
+    SHUTDOWN,
+    'timeout - Math.min(linger, timeout * LINGER_PART)',
+    'timeout - linger',
+    someTests('test/server/shutdown.test.ts', 'timeout of a second'),
+  ],
+  [
+    'h2: a request that is read no further takes its stream with it',
+    'src/h2/request.ts',
+    'if (this.socket === null) this[kExchange].wanted();',
+    'if (this[kExchange] === undefined) return;',
+    BODIES,
+  ],
+  [
+    'h2: whoever reads on after the answer gets no more',
+    'src/h2/exchange.ts',
+    'return !req.complete && !req.destroyed && isRead(req);',
+    'return false;',
+    BODIES,
+  ],
+  ['h2: a drain waits for nobody who reads on', H2_DRAIN, ' && user.reads !== true', '', BODIES],
+  [
+    'h1: what is left of a body that is read no further holds the connection',
+    'src/h1/tail.ts',
+    'if (req.destroyed) {',
+    'if (req.destroyed && req.complete) {',
+    BODIES,
+  ],
+  [
+    'h1: nobody reads on where a body is given up after its answer',
+    'src/h1/tail.ts',
+    'else discard();',
+    'else over();',
+    BODIES,
+  ],
+  [
+    'h1: a body that is cut is not aborted',
+    'src/http-internals.ts',
+    "req.emit('aborted');",
+    '',
+    someTests('test/h1/timeouts.test.ts', 'aborted'),
+  ],
+  [
+    'h1: what a handler has entered is gone when the rest of the body comes',
+    PIPELINE,
+    'if (!req.complete) receiveWithin(req, new AsyncResource(REQUEST_RESOURCE));',
+    '',
+    HANDLERS,
+  ],
+  [
+    'h1: requests reach handlers behind a FIN of the application’s own',
+    H1_CONNECTION,
+    'if (this.socket.writableEnded && !this.over) this.lastResponseFlushed();',
+    '',
+    someTests('test/h1/drain.test.ts', 'FIN of the application'),
+  ],
+  [
+    'h2: a frame counts as come when its header has',
+    'src/h2/inbound.ts',
+    'stream.bytesReceived += end - start;',
+    'if (stream.bytesReceived === 0) stream.bytesReceived += 1;',
+    someTests('test/h2-connection/deadlines.test.ts', 'few octets'),
   ],
   [
     'a second call during lingering has no say',

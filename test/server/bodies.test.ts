@@ -83,6 +83,30 @@ for (const kind of PORTS) {
       }
     }
 
+    it('that gives it up after its answer doesn’t hold what comes behind it (HTTP/1.1)', async () => {
+      const { port } = await servers.start(kind, {}, (req, res) => {
+        if (req.method === 'GET') {
+          res.end('next');
+          return;
+        }
+        req.on('data', () => {});
+        res.end('answered');
+        setTimeout(() => {
+          req.pause();
+          // As pipeline() does it.
+          (req as { socket: unknown }).socket = null;
+          req.destroy();
+        }, 30);
+      });
+      const client = await H1Client.connect({ port, tls });
+      client.write(`POST / HTTP/1.1\r\nHost: x\r\nContent-Length: ${SIZE}\r\n\r\nx`, ['POST']);
+      expect((await client.response()).text).to.equal('answered');
+      await pause(60);
+      client.write('x'.repeat(SIZE - 1));
+      expect((await client.fetch()).text).to.equal('next');
+      client.destroy();
+    });
+
     for (const when of ['before', 'after'] as const) {
       it(`that reads from ${when} its answer gets all of it (HTTP/2)`, async () => {
         let read = 0;
