@@ -565,18 +565,24 @@ const MUTANTS = [
   [
     'h2: a request that is read no further takes its stream with it',
     'src/h2/request.ts',
-    'if (this.socket === null) this[kExchange].wanted();',
-    'if (this[kExchange] === undefined) return;',
+    'this.socket !== null && (',
+    '(',
     BODIES,
   ],
   [
-    'h2: whoever reads on after the answer gets no more',
+    'h2: what nobody reads any more is taken without end until the answer',
     'src/h2/exchange.ts',
-    'return !req.complete && !req.destroyed && isRead(req);',
-    'return false;',
+    'if (req._dumped || this.responded) this.owner',
+    'this.owner',
     BODIES,
   ],
-  ['h2: a drain waits for nobody who reads on', H2_DRAIN, ' && user.reads !== true', '', BODIES],
+  [
+    'h2: the time of a body ends a request that is read no further, and not answered yet',
+    'src/h2/deadlines.ts',
+    'user.readsNoMore !== true &&',
+    '',
+    BODIES,
+  ],
   [
     'h1: what is left of a body that is read no further holds the connection',
     'src/h1/tail.ts',
@@ -608,8 +614,8 @@ const MUTANTS = [
   [
     'h1: requests reach handlers behind a FIN of the application’s own',
     H1_CONNECTION,
-    'if (this.socket.writableEnded && !this.over) this.lastResponseFlushed();',
-    '',
+    'if (this.#isLate || this.socket.writableEnded) {',
+    'if (this.#isLate) {',
     someTests('test/h1/drain.test.ts', 'FIN of the application'),
   ],
   [

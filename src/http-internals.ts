@@ -194,8 +194,10 @@ export function endUnnoticed(req: IncomingMessage): void {
   state.closeEmitted = true;
 }
 
-/** Whether Node has a request flow that was received in full, to end it: up to Node 25. */
-const FLOWS_FIRST = Number.parseInt(process.versions.node, 10) < 26;
+const [MAJOR = 0, MINOR = 0] = process.versions.node.split('.').map(Number);
+
+/** Whether Node has a request flow that was received in full, to end it some ticks later: up to Node 24.21, and Node 25. */
+const FLOWS_FIRST = MAJOR < 24 || (MAJOR === 24 && MINOR < 22) || MAJOR === 25;
 
 /**
  * A request of node:http that was received in full and that nobody reads or listens to ends by itself, soon after its

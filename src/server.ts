@@ -139,15 +139,17 @@ export class Server extends NetServer {
     keepAlive.advertise = keepAliveSettings({ advertise: ms, hold: keepAlive.hold }).advertise;
   }
 
-  /** How much longer than they are told clients' idle connections are really kept, in ms: what `keepAlive.hold` has beyond. */
+  /**
+   * How much longer than their clients are told idle connections are kept at least, in ms: what `keepAlive.hold` has beyond
+   * `keepAlive.advertise`. To set it never shortens `hold`.
+   */
   get keepAliveTimeoutBuffer(): number {
     const { advertise, hold } = this.#settings.keepAlive;
     return hold - advertise;
   }
   set keepAliveTimeoutBuffer(ms: number) {
     const { keepAlive } = this.#settings;
-    const buffer = duration('keepAliveTimeoutBuffer', ms, 0, { min: 1, infinite: true });
-    keepAlive.hold = keepAliveSettings({ advertise: keepAlive.advertise, hold: keepAlive.advertise + buffer }).hold;
+    keepAlive.hold = Math.max(keepAlive.hold, keepAlive.advertise + duration('keepAliveTimeoutBuffer', ms, 0));
   }
 
   /** Requests after which a connection is drained (0: no limit). */

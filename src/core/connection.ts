@@ -296,7 +296,10 @@ export class LiveConnection implements Connection {
   moveTo(state: Exclude<ConnectionState, 'handshaking' | 'closed'>): void {
     if (ORDER[state] <= ORDER[this.#state]) return;
     this.#state = state;
-    if (state !== 'draining') return;
+  }
+
+  /** Whoever waits for its drain is told. */
+  drainBegan(): void {
     this.#drained = true;
     this.#drainController?.abort();
   }

@@ -219,6 +219,7 @@ class Drain {
       // Announced before anything else runs: an answer that the application writes next already says so.
       connection.driver?.announce(this.#terms);
       connection.moveTo('draining');
+      connection.drainBegan();
       await this.#walk(connection.driver ?? (await this.#announceLater()));
       await connection.closed;
     }

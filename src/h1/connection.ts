@@ -255,9 +255,8 @@ export class H1Connection implements Driver, ExchangeOwner, PipelineOwner, Reade
     const startedAt = this.#headBeganAt || now();
     this.#headBeganAt = 0;
     this.#backlog.grew();
-    // The application has sent the FIN by itself: nothing can be answered any more.
-    if (this.socket.writableEnded && !this.over) this.lastResponseFlushed();
-    if (this.#isLate) {
+    // Behind a FIN of the application's own nothing can be answered either.
+    if (this.#isLate || this.socket.writableEnded) {
       abandon(req, res);
       this.#countLate();
       return;

@@ -259,6 +259,7 @@ export class Deadlines {
       !(user.awaitsContinue && stream.sending === 'nothing' && stream.bytesReceived === 0) &&
       stream.unread === 0 &&
       !user.holdsHead &&
+      user.readsNoMore !== true &&
       stream.sending !== 'body' &&
       stream.sending !== 'ending';
     seen.awaitedAt = awaited ? Math.min(seen.awaitedAt, at) : Infinity;

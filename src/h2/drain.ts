@@ -252,12 +252,11 @@ export class H2Drain {
 
   /**
    * Only requests are left whose answers are complete: their clients needn't send the rest (RFC 9113 §8.1). Of a tunnel
-   * the other direction is in use still, and a handler that reads on gets all of it.
+   * the other direction is in use still.
    */
   #stopUploads(): void {
     const users = [...this.#on.users()];
-    if (users.length === 0 || !users.every((user) => user.responded && !user.stream.tunnel && user.reads !== true))
-      return;
+    if (users.length === 0 || !users.every((user) => user.responded && !user.stream.tunnel)) return;
     for (const user of users) this.#on.abandon(user, 'served', ErrorCode.NO_ERROR);
   }
 

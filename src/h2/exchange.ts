@@ -8,7 +8,7 @@ import type { Socket } from 'node:net';
 // The global of this name is looked up anew each time.
 import process from 'node:process';
 import type { LiveConnection } from '../core/connection.js';
-import { endUnnoticed, hasNoListeners, isRead } from '../http-internals.js';
+import { endUnnoticed, hasNoListeners } from '../http-internals.js';
 import { copyOf } from './copy.js';
 import { Crumbs } from './crumbs.js';
 import { ErrorCode } from './errors.js';
@@ -39,8 +39,8 @@ export interface StreamUser {
   readonly holdsHead: boolean;
   /** Its client waits for a 100 (Continue) before it sends the body. */
   readonly awaitsContinue: boolean;
-  /** Somebody goes on reading the request, even though it is answered. */
-  readonly reads?: boolean;
+  /** The application reads the request no further. */
+  readonly readsNoMore?: boolean;
   /** ms without traffic after which the application wants to know; 0: never. */
   readonly timeout: number;
   /** The bytes are there during the call only. */
@@ -131,9 +131,8 @@ export class Exchange implements StreamUser, Viewed {
   get timeout(): number {
     return this.view.timeout;
   }
-  get reads(): boolean {
-    const { req } = this;
-    return !req.complete && !req.destroyed && isRead(req);
+  get readsNoMore(): boolean {
+    return this.req.destroyed;
   }
   get socket(): Socket {
     return this.owner.socket;
@@ -152,7 +151,8 @@ export class Exchange implements StreamUser, Viewed {
   data(bytes: Buffer): void {
     const { req } = this;
     if (req._dumped || req.destroyed) {
-      this.owner.session.consumed(this.stream, bytes.length);
+      // Until it is answered, as much of what nobody reads may come as of what nobody has read yet.
+      if (req._dumped || this.responded) this.owner.session.consumed(this.stream, bytes.length);
       return;
     }
     const context = this.#context;

@@ -81,9 +81,7 @@ export class Inbound implements FrameSink {
 
   #beginData(stream: Stream, endStream: boolean, length: number, dataLength: number): void {
     const life = this.#life;
-    // Whoever has answered may begin to read then.
-    if (stream.discards && life.handler.reads?.(stream) === true) stream.discards = false;
-    if (stream.discards) {
+    if (isDiscarding(stream)) {
       if (dataLength > stream.discardLeft && !endStream) {
         life.stopRequest(stream);
         return;
@@ -100,7 +98,7 @@ export class Inbound implements FrameSink {
     const stream = life.midData;
     if (stream === undefined || stream.state === 'closed') return;
     stream.bytesReceived += end - start;
-    if (stream.discards) stream.credit += end - start;
+    if (isDiscarding(stream)) stream.credit += end - start;
     else stream.unread += end - start;
     life.handler.data(stream, bytes.subarray(start, end));
   }
@@ -432,6 +430,10 @@ export class Inbound implements FrameSink {
 }
 
 /** The response has ended: the rest of the request is read for the connection's sake only. (RFC 9113 §8.1) */
+function isDiscarding(stream: Stream): boolean {
+  return stream.state === 'half-closed (local)' && !stream.tunnel;
+}
+
 function count3(n: number): string {
   return n.toLocaleString('en');
 }

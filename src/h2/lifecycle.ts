@@ -96,18 +96,13 @@ export class Lifecycle implements SendEvents {
     if (!stream.receiving) {
       this.#forget(stream);
     } else if (!stream.tunnel) {
-      if (this.handler.reads?.(stream) !== true) this.#discardRest(stream);
+      // RFC 9113 §8.1: the rest of the request is of no use; some of it is read, so that clients read the response
+      stream.discardLeft = this.limits.maxDiscard;
+      stream.credit += stream.unread;
+      stream.unread = 0;
+      this.credit(stream);
       this.handler.sentEnd?.(stream);
     }
-  }
-
-  /** RFC 9113 §8.1: the rest of the request is of no use; some of it is read, so that clients read the response. */
-  #discardRest(stream: Stream): void {
-    stream.discards = true;
-    stream.discardLeft = this.limits.maxDiscard;
-    stream.credit += stream.unread;
-    stream.unread = 0;
-    this.credit(stream);
   }
 
   writable(stream: Stream): void {

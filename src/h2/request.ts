@@ -37,8 +37,9 @@ function read(this: H2Request): void {
 function destroy(this: H2Request, error: Error | null, callback: Destroyed): void {
   // An unfinished request takes its stream with it, as node:http's takes its socket. Whoever merely stops reading
   // (pipeline(), for await, Readable.toWeb()) has taken its socket away before: it may still be answered.
-  if (this.socket === null) this[kExchange].wanted();
-  else if (!this.readableEnded || !this.complete) this[kExchange].view.destroy(error ?? undefined);
+  if (this.socket !== null && (!this.readableEnded || !this.complete)) {
+    this[kExchange].view.destroy(error ?? undefined);
+  }
   proto._destroy.call(this, error, callback);
 }
 

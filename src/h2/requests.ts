@@ -188,10 +188,6 @@ export class Requests implements SessionHandler, StreamOwner, WireEvents {
     }
   }
 
-  reads(stream: Stream): boolean {
-    return (stream.owner as StreamUser).reads === true;
-  }
-
   sentEnd(stream: Stream): void {
     (stream.owner as StreamUser).framed?.();
   }

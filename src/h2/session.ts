@@ -28,13 +28,11 @@ export interface SessionHandler {
   handOver?(): void;
   /**
    * Some of the request's body, never empty: a view into the received bytes, valid during the call. After the response
-   * has ended it goes on for at most `maxDiscard` octets, which need not be consumed, unless {@link reads} says otherwise.
+   * has ended it goes on for at most `maxDiscard` octets, which need not be consumed.
    */
   data(stream: Stream, chunk: Buffer): void;
   /** The request is complete. Not called when `head.endStream` said so already. */
   end(stream: Stream, trailers: string[] | undefined): void;
-  /** The response is complete: whether somebody reads the request all the same. */
-  reads?(stream: Stream): boolean;
   /** The response is complete, END_STREAM framed, while the request goes on. Else `closed` tells. */
   sentEnd?(stream: Stream): void;
   /** The stream has ended abnormally: RST_STREAM received, or sent for a stream error or by {@link Session.reset}. */

@@ -74,9 +74,7 @@ export class Stream implements Windows {
   bytesReceived = 0;
   /** Body octets framed. */
   bytesSent = 0;
-  /** The response has ended, and nobody reads the request any more. */
-  discards = false;
-  /** What may still arrive then before the request is cut. */
+  /** What may still arrive after the response has ended, before the request is cut. */
   discardLeft = 0;
 
   /** The queue of the body. */

@@ -396,12 +396,12 @@ for (const tls of [true, false]) {
   });
 }
 
-it('reading: an application that writes nothing to the socket itself, in a handler, loses its own connection only', async () => {
+it('reading: an application that writes nothing to the socket itself, in a handler, loses its own connection at most', async () => {
   const paths: string[] = [];
   const [host, client] = await pair(
     (req, res) => {
       paths.push(req.url ?? '');
-      // Node decrypts the next record at once, in the middle of this one.
+      // Up to Node 22.23.3 and 24.22.1 Node decrypts the next record at once, in the middle of this one.
       if (paths.length > 1) host.connection.socket.write('');
       res.end();
     },
@@ -410,9 +410,11 @@ it('reading: an application that writes nothing to the socket itself, in a handl
   await client.fetch({ path: '/first' });
   client.transport.socket.cork();
   const sent = Array.from({ length: 50 }, (_, i) => `/${i}/${'y'.repeat(1_000)}`);
-  for (const path of sent) client.request({ path });
+  const ids = sent.map((path) => client.request({ path }));
   client.transport.socket.uncork();
-  await host.connection.closed;
+  const all = Promise.all(ids.map((id) => client.response(id))).catch(() => host.connection.closed);
+  await Promise.race([all, host.connection.closed]);
+  if (host.connection.state !== 'closed') expect(paths.length - 1).to.equal(sent.length);
   expect(sent.slice(0, paths.length - 1)).to.deep.equal(paths.slice(1));
   expect([client.goaways, (await connect(host, { tls: true })).ending]).to.deep.equal([[], 'open']);
 });
