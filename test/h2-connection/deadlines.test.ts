@@ -113,14 +113,15 @@ describe('the times of an HTTP/2 connection', () => {
     const head = (id: number): Buffer => encodeFrame(FrameType.HEADERS, Flag.END_HEADERS | Flag.END_STREAM, id, HEAD);
     let rest = head(1);
     // Handlers that are cold take a slice of the turn: then what follows is read by itself.
-    for (let id = 3; id < 121; id += 2) {
+    const COUNT = 600;
+    for (let id = 3; id < 2 * COUNT; id += 2) {
       const next = head(id);
       client.write(Buffer.concat([rest, next.subarray(0, 12)]));
       rest = next.subarray(12);
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await new Promise((resolve) => setTimeout(resolve, 6));
     }
     client.write(rest);
-    await until(() => host.connection.counts.served === 60, 'answers');
+    await until(() => host.connection.counts.served === COUNT, 'answers');
     expect(client.goaways).to.deep.equal([]);
   });
 
