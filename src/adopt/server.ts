@@ -126,8 +126,8 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
 
   /**
    * Stops the server, and resolves when nothing is left, or when only unknown connections are left and the time is up, or
-   * `signal` has cut all others.
-   * If it listens anew meanwhile, new connections are served, and it resolves when the older ones are closed.
+   * `signal` has cut all others. If it listens anew meanwhile, new connections are served, and it resolves when the older
+   * ones are closed.
    *
    * `ready` is false at once. For `delay`, all goes on as usual. Then every connection is drained; what waits to be
    * accepted is taken in and served before the listener is closed. Calling it again joins the shutdown under way: the
@@ -142,8 +142,8 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
     const settings = shutdownSettings(options, this.#settings.drain);
     const known = this.#stop;
     const stop = known ?? this.#newStop(settings);
-    this.#until = Math.min(known === undefined ? Infinity : this.#until, now() + settings.budget);
-    if (this.#patience.at !== Infinity) this.#patience.atMost(this.#until);
+    if (known === undefined) this.#until = Infinity;
+    this.#waitAtMostUntil(now() + settings.budget);
     const joined = known?.join(settings);
     if (known !== undefined) this.#closing?.stopAgain();
     else {
@@ -160,12 +160,14 @@ export class AdoptedServer extends EventEmitter<AdoptedEvents> {
 
   /** What cuts connections waits for none that nobody knows. */
   #waitNoLongerOn(signal: AbortSignal | undefined, over: AbortSignal): void {
-    const cut = (): void => {
-      this.#until = now();
-      if (this.#patience.at !== Infinity) this.#patience.atMost(this.#until);
-    };
+    const cut = (): void => this.#waitAtMostUntil(now());
     if (signal?.aborted) cut();
     else signal?.addEventListener('abort', cut, { once: true, signal: over });
+  }
+
+  #waitAtMostUntil(at: number): void {
+    this.#until = Math.min(this.#until, at);
+    if (this.#patience.at !== Infinity) this.#patience.atMost(this.#until);
   }
 
   #newStop(settings: ShutdownSettings): Stop {

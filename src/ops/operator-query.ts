@@ -46,6 +46,7 @@ export interface NamedFilter {
 export function listQuery(query: URLSearchParams): NamedFilter {
   refuseRepeated(query);
   refuseUnknown(query, ['filter']);
+  refuseUnclearFlags(query);
   const text = query.get('filter') ?? 'all';
   return { text, filter: parseFilter(text) };
 }
@@ -99,6 +100,7 @@ function valuesOf(
 ): Record<string, unknown> {
   refuseRepeated(query);
   refuseUnknown(query, [...others, ...options]);
+  refuseUnclearFlags(query);
   const wait = query.get('wait') ?? '';
   if (!WAITS.includes(wait)) throw wrong(`wait is 0 or 1, not "${wait}"`);
   const given: Record<string, unknown> = {};
@@ -133,7 +135,11 @@ function refuseUnknown(query: URLSearchParams, known: readonly string[]): void {
       throw wrong(`unknown parameter ${name} (known: ${[...known, ...FORM].join(', ')})`);
     }
   }
-  for (const name of ['json', 'progress']) {
+}
+
+/** Those that say how an answer is given; what a drain is asked for is checked where it is an option. */
+function refuseUnclearFlags(query: URLSearchParams): void {
+  for (const name of [...FORM, 'progress']) {
     const text = query.get(name);
     if (text !== null && ![...YES, ...NO].includes(text)) throw wrong(`${name} is 0 or 1, not "${text}"`);
   }

@@ -58,7 +58,7 @@ for (const { name, tls } of TRANSPORTS) {
       const client = await site.connect();
       client.write(`${HEAD}half`, ['POST']);
       expect((await client.response()).status).to.equal(408);
-      await delay(20);
+      expect(await client.ended()).to.equal('fin');
       expect(events).to.deep.equal(['aborted true', 'error ECONNRESET', 'close']);
     });
 

@@ -1,7 +1,8 @@
 /**
- * What handlers do with the bodies of requests besides reading them to their end: they stop early and answer, and they
- * answer early and read on. Over both protocols alike, as with node:http.
+ * What handlers do with the bodies of requests besides reading them to their end: they stop early and answer, or give them
+ * up after their answer. Over both protocols alike, as with node:http.
  */
+import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -84,6 +85,7 @@ for (const kind of PORTS) {
     }
 
     it('that gives it up after its answer doesn’t hold what comes behind it (HTTP/1.1)', async () => {
+      let givesUp: () => Promise<unknown> = async () => {};
       const { port } = await servers.start(kind, {}, (req, res) => {
         if (req.method === 'GET') {
           res.end('next');
@@ -91,17 +93,17 @@ for (const kind of PORTS) {
         }
         req.on('data', () => {});
         res.end('answered');
-        setTimeout(() => {
+        givesUp = () => {
           req.pause();
           // As pipeline() does it.
           (req as { socket: unknown }).socket = null;
-          req.destroy();
-        }, 30);
+          return once(req.destroy(), 'close');
+        };
       });
       const client = await H1Client.connect({ port, tls });
       client.write(`POST / HTTP/1.1\r\nHost: x\r\nContent-Length: ${SIZE}\r\n\r\nx`, ['POST']);
       expect((await client.response()).text).to.equal('answered');
-      await pause(60);
+      await givesUp();
       client.write('x'.repeat(SIZE - 1));
       expect((await client.fetch()).text).to.equal('next');
       client.destroy();

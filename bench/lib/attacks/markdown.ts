@@ -18,24 +18,22 @@ export interface Compared {
 export function tables(compared: readonly Compared[]): string {
   const lines: string[] = [];
   for (const [protocol, title] of Object.entries(PROTOCOLS)) {
-    const rows = compared.filter(({ attack }) => attack.protocol === protocol);
-    if (rows.length === 0) continue;
-    lines.push(`**${title}**`, '');
-    lines.push('| attack | who does it | ns an octet | ms a connection | MiB | p99 × (95 %) |');
-    lines.push('|---|---|--:|--:|--:|--:|');
-    for (const { attack, ours } of rows) {
-      const { growth, ratio } = ours;
-      const figures = [
-        perOctet(ours),
-        perConnection(ours),
-        String(Math.round(growth / MIB)),
-        `${ratio.median.toFixed(1)} (${ratio.low.toFixed(1)} to ${ratio.high.toFixed(1)})`,
-      ];
-      lines.push(`| ${attack.title} | ${attack.sees} | ${figures.join(' | ')} |`);
-    }
-    lines.push('');
+    const rows = compared.filter(({ attack }) => attack.protocol === protocol).map(costs);
+    const head = '| attack | who does it | ns an octet | ms a connection | MiB | p99 × (95 %) |';
+    lines.push(...table(title, head, '|---|---|--:|--:|--:|--:|', rows));
   }
   return [...lines, ...besideBuiltin(compared), ...besideNginx(compared)].join('\n');
+}
+
+function costs({ attack, ours }: Compared): string {
+  const { growth, ratio } = ours;
+  const figures = [
+    perOctet(ours),
+    perConnection(ours),
+    String(Math.round(growth / MIB)),
+    `${ratio.median.toFixed(1)} (${ratio.low.toFixed(1)} to ${ratio.high.toFixed(1)})`,
+  ];
+  return `| ${attack.title} | ${attack.sees} | ${figures.join(' | ')} |`;
 }
 
 function besideBuiltin(compared: readonly Compared[]): string[] {
@@ -45,15 +43,8 @@ function besideBuiltin(compared: readonly Compared[]): string[] {
     const memory = `${Math.round(theirs.growth / MIB)}, ${Math.round(ours.growth / MIB)}`;
     return [`| ${attack.title} | ${endingOf(theirs)} | ${perOctet(theirs)}, ${perOctet(ours)} | ${memory} |`];
   });
-  if (rows.length === 0) return [];
-  return [
-    '**Beside node:http2**',
-    '',
-    '| attack | how one connection ends there | ns an octet there, here | MiB there, here |',
-    '|---|---|--:|--:|',
-    ...rows,
-    '',
-  ];
+  const head = '| attack | how one connection ends there | ns an octet there, here | MiB there, here |';
+  return table('Beside node:http2', head, '|---|---|--:|--:|', rows);
 }
 
 /** What well-behaved clients feel: of ours, of nginx, and of the same attack on another process of the machine. */
@@ -70,15 +61,14 @@ function besideNginx(compared: readonly Compared[]): string[] {
     ];
     return [`| ${cells.join(' | ')} |`];
   });
-  if (rows.length === 0) return [];
-  return [
-    '**Beside nginx, and beside the attack on another process**',
-    '',
-    '| attack | how one connection ends at nginx | ms a connection there, here | p99 there, here | × there | × here | × elsewhere |',
-    '|---|---|--:|--:|--:|--:|--:|',
-    ...rows,
-    '',
-  ];
+  const head =
+    '| attack | how one connection ends at nginx | ms a connection there, here | p99 there, here | × there | × here | × elsewhere |';
+  return table('Beside nginx, and beside the attack on another process', head, '|---|---|--:|--:|--:|--:|--:|', rows);
+}
+
+/** Nothing without rows. */
+function table(title: string, head: string, alignment: string, rows: readonly string[]): string[] {
+  return rows.length === 0 ? [] : [`**${title}**`, '', head, alignment, ...rows, ''];
 }
 
 function endingOf({ death, ending }: Measured): string {

@@ -99,10 +99,11 @@ async function onScene(
   act: (scene: Scene) => Promise<Measured>,
 ): Promise<Measured> {
   const server = await start(subject, attack);
-  const attacked = subject === 'elsewhere' ? await start(subject, attack) : server;
+  let attacked = server;
   const attacker = new Attacker();
   const memory = new Memory(server.pid);
   try {
+    if (subject === 'elsewhere') attacked = await start(subject, attack);
     const innocent = await Innocent.connect(server.port, subject !== 'node:http2 close()');
     await innocent.run(warmUp, noAnswers());
     await innocent.settled();
